@@ -1,0 +1,213 @@
+"""`ecgdiff`: the command line. Data goes to stdout, talk to stderr.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 refused by the quality gate.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ecgdiff
+from ecgdiff.errors import EcgDiffError, SignalQualityError
+
+__all__ = ["main"]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    options = _parser().parse_args(args)
+    try:
+        options.run(options)
+    except SignalQualityError as error:
+        print(f"ecgdiff: refused: {error}", file=sys.stderr)
+        return 3
+    except (EcgDiffError, ValueError, OSError) as error:
+        print(f"ecgdiff: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ecgdiff",
+        description="From an incomplete ECG to samples of the complete 12-lead ECG. "
+        "Research use only, not for clinical or diagnostic purposes.",
+    )
+    version = f"ecgdiff {ecgdiff.__version__} - research use only"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_read(commands)
+    _add_reconstruct(commands)
+    _add_demo(commands)
+    info = commands.add_parser("info", help="print the card of a prior")
+    info.add_argument("--prior", default="default", help="name or checkpoint folder")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _add_read(commands: Any) -> None:
+    read = commands.add_parser("read", help="say what a file holds and how good it is, as JSON")
+    _add_input(read)
+    read.set_defaults(run=_read)
+
+
+def _add_reconstruct(commands: Any) -> None:
+    command = commands.add_parser("reconstruct", help="draw the complete 12-lead ECG")
+    _add_input(command)
+    command.add_argument("--out", type=Path, required=True, help="folder for the results")
+    command.add_argument(
+        "--lost",
+        nargs="+",
+        type=_lost,
+        default=[],
+        metavar="LEAD|START-STOP",
+        help="what to treat as lost: lead names, blocks in seconds such as 3.0-5.5",
+    )
+    command.add_argument(
+        "--assume-lead",
+        metavar="LEAD",
+        help="what a single-lead recording of unknown lead stands for, such as I",
+    )
+    command.add_argument(
+        "--allow", nargs="+", default=[], metavar="NAME", help="quality findings to override"
+    )
+    command.add_argument("--noise", type=float, default=0.02, help="noise in mV (default 0.02)")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace results that are already there"
+    )
+    _add_sampling(command)
+    command.set_defaults(run=_reconstruct)
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser(
+        "demo", help="reconstruct a real recording that comes with the package"
+    )
+    demo.add_argument("--out", type=Path, default=Path("ecgdiff-demo"), help="folder for results")
+    _add_sampling(demo)
+    demo.set_defaults(run=_demo)
+
+
+def _add_input(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, help="WFDB record, Apple Watch CSV, CSV or NPZ")
+    command.add_argument("--sampling-rate", type=float, help="in Hz, if the file does not say")
+    command.add_argument("--units", help="mV, uV or V, if the file does not say")
+    command.add_argument("--leads", nargs="+", help="lead names, if the file does not say")
+
+
+def _add_sampling(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--draws", type=int, default=10, help="how many ECGs (default 10)")
+    command.add_argument("--sampler", default=None, help="method (default: the package's)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
+    command.add_argument("--prior", default="default", help="name or checkpoint folder")
+
+
+def _lost(text: str) -> str | tuple[float, float]:
+    start, dash, stop = text.partition("-")
+    try:
+        return (float(start), float(stop)) if dash else text
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a lead nor a block such as 3.0-5.5"
+        ) from None
+
+
+def _load(options: argparse.Namespace) -> "ecgdiff.Recording":
+    return ecgdiff.read(
+        options.file,
+        sampling_rate=options.sampling_rate,
+        units=options.units,
+        leads=options.leads,
+    )
+
+
+def _read(options: argparse.Namespace) -> None:
+    from ecgdiff.ecg.quality import check
+
+    recording = _load(options)
+    report = check(recording)
+    found = {
+        "file": str(options.file),
+        "leads": list(recording.leads),
+        "sampling_rate_hz": recording.sampling_rate,
+        "duration_s": recording.duration,
+        "measured": {
+            lead: float(row.mean())
+            for lead, row in zip(recording.leads, recording.measured, strict=True)
+        },
+        "refused": report.refused(),
+        "findings": [
+            {"name": f.name, "lead": f.lead, "severity": f.severity, "message": f.message}
+            for f in report.findings
+        ],
+    }
+    print(json.dumps(found, ensure_ascii=False))
+
+
+def _reconstruct(options: argparse.Namespace) -> None:
+    from ecgdiff.export import export_paths
+
+    stem = options.file.stem
+    there = [path for path in export_paths(options.out, stem).values() if path.exists()]
+    if there and not options.overwrite:
+        raise EcgDiffError(f"{there[0]} exists already; give --overwrite, or another --out.")
+    recording = _load(options)
+    if options.assume_lead:
+        recording = recording.with_leads_as(options.assume_lead)
+    _run(options, recording, stem, lost=options.lost, allow=options.allow, noise=options.noise)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from ecgdiff.demo import load_truth, watch_csv
+
+    with watch_csv() as path:
+        recording = ecgdiff.read(path)
+    _run(options, recording, "demo", truth=load_truth())
+
+
+def _run(
+    options: argparse.Namespace,
+    recording: "ecgdiff.Recording",
+    stem: str,
+    truth: "ecgdiff.Recording | None" = None,
+    **settings: Any,
+) -> None:
+    """Reconstructs with a progress bar, writes the files and names them."""
+    from tqdm import tqdm
+
+    from ecgdiff.export import export
+    from ecgdiff.pipeline import DEFAULT_SAMPLER
+
+    with tqdm(desc=f"drawing {options.draws} ECGs", unit="step") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = ecgdiff.reconstruct(
+            recording,
+            draws=options.draws,
+            sampler=options.sampler or DEFAULT_SAMPLER,
+            seed=options.seed,
+            prior=options.prior,
+            progress=progress,
+            **settings,
+        )
+    for warning in result.meta["warnings"]:
+        print(f"ecgdiff: note: {warning}", file=sys.stderr)
+    print(f"ecgdiff: {result}", file=sys.stderr)
+    for what, path in export(result, options.out, stem, truth=truth).items():
+        print(f"{what}: {path}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from ecgdiff.prior import prior_folder
+
+    print((prior_folder(options.prior) / "README.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""`ecgdiff-train`: Lightning's command line for the models of this package.
+
+    ecgdiff-train fit -c training/prior_small.yaml --data.root PTBXL_FOLDER
+"""
+
+import sys
+from collections.abc import Sequence
+
+from pytorch_lightning.cli import LightningCLI
+
+from ecgdiff.lightning.datamodule import PTBXLDataModule
+from ecgdiff.lightning.prior import DiffusionPrior
+
+__all__ = ["main"]
+
+
+class PriorCLI(LightningCLI):
+    """Ties what must agree between model and trainer."""
+
+    def add_arguments_to_parser(self, parser) -> None:  # type: ignore[no-untyped-def]
+        """The learning-rate cosine ends with the training, and noise follows the global seed."""
+        parser.link_arguments("trainer.max_steps", "model.total_steps")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs `ecgdiff-train`."""
+    PriorCLI(
+        DiffusionPrior,
+        PTBXLDataModule,
+        seed_everything_default=0,
+        args=list(sys.argv[1:] if args is None else args),
+        save_config_kwargs={"overwrite": True},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""From rows to figures: each score over all records, its bootstrap interval, and their table.
+
+Scores over all scored leads weigh each lead alike (each has the same number of scored samples).
+Errors are averaged over records; spread-skill and amplitude variance ratio are ratios of sums
+over records, recomputed in each replicate.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgdiff.errors import DataError
+from ecgdiff.evaluation.benchmark import LEVELS, Method, Row, Rows, Settings
+from ecgdiff.evaluation.bootstrap import intervals, replicates
+from ecgdiff.evaluation.calibration import nominal_coverage, spread_skill, variance_ratio
+from ecgdiff.evaluation.tasks import Case, Task
+
+__all__ = ["DEFINITIONS", "markdown", "report", "summarize"]
+
+Figures = dict[str, Any]
+Array = NDArray[np.float64]
+PER_LEAD = "lead/"
+COVERAGES = ("coverage_90", "coverage_50")
+AMPLITUDES = {"amplitude_ratio": "draws", "amplitude_ratio_mean": "mean of draws"}
+
+DEFINITIONS = {
+    "mae_draw": "mV; mean absolute error of a single draw, averaged over draws, leads and records",
+    "rmse_draw": "mV; RMSE of a single draw over the scored samples of a record, averaged over "
+    "draws, then records",
+    "mae_median": "mV; mean absolute error of the pointwise median of the draws",
+    "rmse_mean": "mV; RMSE of the mean of the draws over the scored samples of a record, averaged "
+    "over records",
+    "crps": "mV; fair continuous ranked probability score; absolute error for a point estimate",
+    "coverage_90": "share of samples inside the central 90 % rank band of the draws; compare with "
+    "nominal_coverage, which m draws bound by (m - 1)/(m + 1)",
+    "coverage_50": "the same for the central 50 % band",
+    "spread_skill": "sqrt((m + 1)/m mean variance of the draws) / root mean square error of their "
+    "mean; target 1",
+    "amplitude_ratio": "variance over records of the peak-to-peak amplitude of a lead (largest "
+    "minus smallest scored sample), reconstructed / true; computed for each draw number and "
+    "lead, then averaged; target 1",
+    "amplitude_ratio_mean": "the same for the mean of the draws, which regresses to the mean",
+    "seconds": "median wall time per record for all its draws",
+    "calls": "network evaluations and vector-Jacobian products per draw",
+    "interval": "95 % percentile bootstrap over patients",
+}
+COLUMNS = {
+    "mae_draw": "MAE draw",
+    "rmse_draw": "RMSE draw",
+    "mae_median": "MAE median",
+    "rmse_mean": "RMSE mean",
+    "crps": "CRPS",
+    "coverage_90": "90 % band",
+    "coverage_50": "50 % band",
+    "spread_skill": "spread/skill",
+    "amplitude_ratio": "amplitude var. ratio",
+}
+
+
+def summarize(
+    rows: Sequence[Row], leads: Sequence[str], *, resamples: int = 1000, seed: int = 0
+) -> Figures:
+    """Computes the figures of one method on one task.
+
+    Arguments:
+        rows: Its rows, one per record.
+        leads: The names of the scored leads.
+        resamples: The number of bootstrap replicates.
+        seed: The seed of the bootstrap; the same for all methods, so replicates are paired.
+
+    Returns:
+        `scores` with value, low, high each, `per_lead` with the same for each lead, `draws`,
+        `records`, `seconds`, `devices` and, for two draws or more, `nominal_coverage`.
+    """
+    if len(rows) < 2:
+        raise DataError(f"A summary needs at least 2 records, got {len(rows)}.")
+    table = _table(rows)
+
+    def statistic(index: NDArray[np.intp]) -> dict[str, Array]:
+        return _figures({name: values[index] for name, values in table.items()})
+
+    draws = table["amplitude_draws"].shape[1]
+    value = statistic(np.arange(len(rows)))
+    ends = intervals(statistic, replicates([r["patient_id"] for r in rows], resamples, seed))
+    entries = {name: _entry(v, *ends[name]) for name, v in value.items()}
+    figures: Figures = {
+        "records": len(rows),
+        "draws": draws,
+        "scores": {name: e[0] for name, e in entries.items() if value[name].ndim == 0},
+        "per_lead": {
+            lead: {
+                name.removeprefix(PER_LEAD): e[k]
+                for name, e in entries.items()
+                if name.startswith(PER_LEAD)
+            }
+            for k, lead in enumerate(leads)
+        },
+        "seconds": float(np.median([r["seconds"] for r in rows])),
+        "devices": sorted({r["device"] for r in rows}),
+    }
+    if draws > 1:
+        figures["nominal_coverage"] = {
+            f"coverage_{100 * level:.0f}": round(nominal_coverage(level, draws), 6)
+            for level in LEVELS
+        }
+    return figures
+
+
+def _table(rows: Sequence[Row]) -> dict[str, Array]:
+    """Stacks the scores: (records, leads), amplitude_draws (records, draws, leads)."""
+    return {name: np.array([r["scores"][name] for r in rows]) for name in rows[0]["scores"]}
+
+
+def _figures(table: Mapping[str, Array]) -> dict[str, Array]:
+    """Every score over all leads (no axis) and of each lead (one axis, name prefixed)."""
+    truth, drawn = table["amplitude_true"], table["amplitude_draws"].swapaxes(0, 1)
+    averaged = [n for n in ("mae_draw", "mae_median", "crps", *COVERAGES) if n in table]
+    lead: dict[str, Array] = {name: table[name].mean(axis=0) for name in averaged}
+    lead["amplitude_ratio"] = variance_ratio(drawn, truth).mean(axis=0)
+    lead["amplitude_ratio_mean"] = variance_ratio(table["amplitude_mean"], truth)
+    out: dict[str, Array] = {name: values.mean() for name, values in lead.items()}
+    lead["rmse_draw"] = table["rmse_draw_lead"].mean(axis=0)
+    lead["rmse_mean"] = np.sqrt(table["mse_mean"]).mean(axis=0)
+    out |= {name: table[name].mean() for name in ("rmse_draw", "rmse_mean")}
+    if "variance" in table:
+        variance, error = table["variance"], table["mse_mean"]
+        lead["spread_skill"] = spread_skill(variance, error, len(drawn))
+        out["spread_skill"] = spread_skill(variance.mean(1), error.mean(1), len(drawn))
+    named = {f"{PER_LEAD}{name}": values for name, values in lead.items()}
+    return {name: np.asarray(values) for name, values in (out | named).items()}
+
+
+def _entry(value: Array, low: Array, high: Array) -> list[dict[str, float]]:
+    """One value with its interval for each lead, or a single one."""
+    return [
+        {k: float(f"{v:.5g}") for k, v in zip(("value", "low", "high"), numbers, strict=True)}
+        for numbers in zip(*(np.atleast_1d(v) for v in (value, low, high)), strict=True)
+    ]
+
+
+def report(
+    tasks: Sequence[Task],
+    methods: Mapping[str, Sequence[Method]],
+    cases: Sequence[Case],
+    rows: Rows,
+    settings: Settings,
+    *,
+    resamples: int = 1000,
+) -> Figures:
+    """Summarizes every method on every task.
+
+    Arguments:
+        tasks: The tasks.
+        methods: The methods of each task, by the task's name.
+        cases: The records; only their rows count.
+        rows: The finished rows.
+        settings: What the run was made with.
+        resamples: The number of bootstrap replicates.
+
+    Raises:
+        DataError: If a row is missing.
+    """
+    out: Figures = {}
+    for task in tasks:
+        out[task.name] = {**task.describe(), "methods": {}}
+        for method in methods[task.name]:
+            done = rows.of(task, method, settings)
+            if missing := [c.ecg_id for c in cases if c.ecg_id not in done]:
+                raise DataError(
+                    f"{rows.path}: {len(missing)} records of task {task.name}, method "
+                    f"{method.label} are missing (first: {missing[0]}). Run again to compute them."
+                )
+            figures = summarize(
+                [done[c.ecg_id] for c in cases], task.scored_leads, resamples=resamples
+            )
+            out[task.name]["methods"][method.label] = {
+                "arguments": dict(method.arguments),
+                "calls": dict(zip(("forward", "vjp"), method.calls, strict=True)),
+                **figures,
+            }
+    return out
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """Renders the document written by `python -m ecgdiff.evaluation` as Markdown.
+
+    Arguments:
+        document: It, as read from the JSON file.
+    """
+    records, settings = document["records"], document["settings"]
+    lines = [
+        "# First figures",
+        "",
+        f"`{document['command']}`",
+        "",
+        f"{len(records['ecg_ids'])} records ({records['name']}), {settings['draws']} draws, "
+        f"seed {settings['seed']}, noise {settings['noise']} mV, ecgdiff {settings['version']}, "
+        f"prior {document['prior']['name']} (SHA-256 {document['prior']['sha256']}). "
+        "Errors in mV; brackets: 95 % bootstrap interval over patients.",
+    ]
+    for name, task in document["tasks"].items():
+        lines += ["", f"## {name}", "", f"Observed: {task['observed']}. Scored: {task['scored']}."]
+        lines += ["", *_main_table(task["methods"]), "", *_amplitude_table(task)]
+    lines += ["", "## Definitions", ""]
+    lines += [f"- `{key}`: {text}" for key, text in document["definitions"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _main_table(methods: Mapping[str, Figures]) -> list[str]:
+    head = ["method", *COLUMNS.values(), "calls (forward + vjp)", "s per record"]
+    body = []
+    for label, method in methods.items():
+        calls = "{forward} + {vjp}".format(**method["calls"])
+        cells = [_cell(method, name) for name in COLUMNS]
+        body.append([label, *cells, calls, f"{method['seconds']:.3g}"])
+    return _grid(head, body)
+
+
+def _cell(method: Figures, name: str) -> str:
+    if name not in method["scores"]:
+        return "-"
+    e = method["scores"][name]
+    if name in COVERAGES:
+        nominal = 100 * method["nominal_coverage"][name]
+        share = "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * e[k] for k in ("value", "low", "high")))
+        return f"{share} (nominal {nominal:.1f})"
+    digits = 2 if name in ("spread_skill", "amplitude_ratio") else 4
+    return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(e["value"], e["low"], e["high"], d=digits)
+
+
+def _amplitude_table(task: Figures) -> list[str]:
+    head = ["amplitude variance ratio", *task["scored_leads"]]
+    body = []
+    for label, method in task["methods"].items():
+        for kind, title in AMPLITUDES.items():
+            if kind == "amplitude_ratio" or method["draws"] > 1:
+                entries = [method["per_lead"][lead][kind] for lead in task["scored_leads"]]
+                cells = ["{value:.2f} [{low:.2f}, {high:.2f}]".format(**e) for e in entries]
+                body.append([label + (f", {title}" if method["draws"] > 1 else ""), *cells])
+    return _grid(head, body)
+
+
+def _grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    rule = ["---"] * len(head)
+    return ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]

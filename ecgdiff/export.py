@@ -1,0 +1,79 @@
+"""What a reconstruction leaves on disk: a figure to look at, draws to work on, a record for other software.
+
+Every file says that it is synthetic, by what method, from which weights and with which seed.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ecgdiff.ecg.io import write_wfdb
+from ecgdiff.ecg.recording import Recording
+from ecgdiff.reconstruction import Reconstruction
+
+__all__ = ["NOTICE", "export", "export_paths"]
+
+NOTICE = "research use only, not for clinical or diagnostic purposes"
+
+
+def export_paths(folder: str | Path, stem: str) -> dict[str, Path]:
+    """Names the files that :func:`export` writes: figure, draws, median (header and samples)."""
+    folder = Path(folder)
+    return {
+        "figure": folder / f"{stem}.html",
+        "draws": folder / f"{stem}_draws.npz",
+        "median": folder / f"{stem}_median.hea",
+        "median samples": folder / f"{stem}_median.dat",
+    }
+
+
+def export(
+    result: Reconstruction, folder: str | Path, stem: str, *, truth: Recording | None = None
+) -> dict[str, Path]:
+    """Writes the figure (HTML), the draws (NPZ) and the median reconstruction (WFDB).
+
+    Arguments:
+        result: The reconstruction.
+        folder: Where to; made if absent.
+        stem: First part of the file names.
+        truth: The true 12 leads, drawn behind the reconstruction.
+
+    Returns:
+        The files written, by what they hold.
+    """
+    from ecgdiff import plot
+
+    paths = export_paths(folder, stem)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    figure = plot.ecg(result, truth=truth, title=stem)
+    plot.write_html(figure, paths["figure"], title=stem)
+    write_draws(result, paths["draws"])
+    write_wfdb(result.to_recording("median"), paths["median"], comments=_comments(result))
+    return paths
+
+
+def write_draws(result: Reconstruction, path: Path) -> None:
+    """Writes `draws` (draws, 12, time) in mV and what they need to be understood, without pickles."""
+    np.savez(
+        path,
+        draws=result.draws,
+        measured=result.measured,
+        leads=np.array(result.leads),
+        provenance=np.array(result.provenance),
+        sampling_rate=np.array(result.sampling_rate),
+        units=np.array("mV"),
+        meta=np.array(json.dumps({**result.meta, "notice": NOTICE})),
+    )
+
+
+def _comments(result: Reconstruction) -> list[str]:
+    meta = result.meta
+    return [
+        "pointwise median of draws by ecgdiff - NOT ACQUIRED",
+        f"method: {meta['sampler']}",
+        f"prior: {meta['prior']}",
+        f"model sha256: {meta['model_sha256']}",
+        f"seed: {meta['seed']}, draws: {len(result.draws)}",
+        NOTICE,
+    ]

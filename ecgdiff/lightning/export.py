@@ -1,0 +1,150 @@
+"""From a training run to a prior that can be shipped: average chosen on fold 9, checked, and with a card.
+
+    python -m ecgdiff.lightning.export --checkpoint last.ckpt --root PTBXL_FOLDER --name default --out FOLDER
+
+Fits the lead x frequency covariance on the training folds, chooses the averaged weights by their denoising loss on
+the whole of fold 9, runs the acceptance checks of :mod:`ecgdiff.evaluation.prior_quality` and writes the checkpoint
+folder with configuration and card.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecgdiff.data.training_set import load_fold_set
+from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
+from ecgdiff.ecg.leads import LEADS_8, LEADS_9
+from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
+from ecgdiff.evaluation.prior_quality import (
+    QUANTILES,
+    denoising_losses,
+    std_quantiles,
+    total_variance,
+    unconditional_draws,
+)
+from ecgdiff.lightning.card import write_card
+from ecgdiff.lightning.prior import BANDS, DiffusionPrior
+from ecgdiff.models.checkpoint import save_checkpoint
+from ecgdiff.models.sashimi import PRESETS
+
+__all__ = ["export", "main"]
+
+TRAIN_FOLDS = tuple(range(1, 9))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One averaged set of weights and its losses on fold 9, band by band."""
+
+    decay: str
+    weights: dict[str, Tensor]
+    losses: list[float]
+
+
+def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) -> dict[str, Any]:
+    """Writes the checkpoint folder `out` and returns its configuration.
+
+    Arguments:
+        checkpoint: A Lightning checkpoint of :class:`ecgdiff.lightning.prior.DiffusionPrior`, made by yourself: it is
+            loaded without executing code.
+        root: Folder of PTB-XL.
+        name: The prior's name.
+        out: Folder to write.
+        draws: Unconditional draws for the acceptance check.
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    # The command line adds a note of its own to the hyperparameters.
+    h = {k: v for k, v in state["hyper_parameters"].items() if not k.startswith("_")}
+    module = DiffusionPrior(**{**h, "compile": False})
+    leads = LEADS_8 if h["channels"] == len(LEADS_8) else LEADS_9
+    whole, _ = load_fold_set(root, [9], leads)
+    validation = module.to_units(whole)
+    module.net.eval()
+    best = min(_candidates(module, state, validation), key=lambda c: sum(c.losses))
+    _use(module, best.weights)
+    train, clipped = load_fold_set(root, TRAIN_FOLDS, leads)
+    covariance = LeadFrequencyCovariance.fit(_InUnits(module, train), smooth=2)
+    sample = unconditional_draws(module.denoiser(), tuple(whole.shape[1:]), draws)  # type: ignore[arg-type]
+    config = {
+        "name": name,
+        "objective": h["objective"],
+        "network": {"channels": h["channels"], "t_scale": module.t_scale, **PRESETS[h["preset"]]},
+        "leads": list(leads),
+        "sampling_rate_hz": 100.0,
+        "n_samples": whole.shape[-1],
+        "scale_mv": h["scale"],
+        "clip_mv": CLIP_MV,
+        "highpass_hz": CUTOFF_HZ,
+        "band": f"{CUTOFF_HZ:g}-50 Hz",
+        "training": {
+            "data": "PTB-XL 1.0.3, 100 Hz, folds 1-8",
+            "records": len(train),
+            "clipped_samples": clipped,
+            "steps": state["global_step"],
+            "hyperparameters": h,
+            "ema_decay": best.decay,
+        },
+        "acceptance": {
+            "bands": list(BANDS),
+            "losses_fold9": best.losses,
+            "total_variance_fold9": total_variance(module.denoiser(), validation),
+            "std_quantiles": list(QUANTILES),
+            "std_mv_draws": (std_quantiles(sample.numpy()) * h["scale"]).round(4).tolist(),
+            "std_mv_fold9": (std_quantiles(validation.numpy()) * h["scale"]).round(4).tolist(),
+            "draws": draws,
+        },
+    }
+    tensors = {k: v for k, v in module.net.state_dict().items()}
+    tensors["covariance.spectrum"] = covariance.spectrum.float()
+    save_checkpoint(out, config, tensors, write_card(config))
+    return config
+
+
+def _candidates(
+    module: DiffusionPrior, state: dict[str, Any], validation: Tensor
+) -> list[Candidate]:
+    """The averages of a checkpoint, with their losses on all validation records."""
+    callbacks = [v for v in state["callbacks"].values() if "averages" in v]
+    found = []
+    for decay, weights in callbacks[0]["averages"].items():
+        _use(module, weights)
+        losses = denoising_losses(module.denoiser(), validation, BANDS)
+        found.append(Candidate(decay, weights, losses))
+    return found
+
+
+def _use(module: DiffusionPrior, weights: dict[str, Tensor]) -> None:
+    module.load_state_dict(weights)
+    module.eval()
+
+
+class _InUnits:
+    """Int16 microvolts read as model units, a slice at a time."""
+
+    def __init__(self, module: DiffusionPrior, microvolts: Tensor) -> None:
+        self.module, self.microvolts = module, microvolts
+        self.shape = tuple(microvolts.shape)
+
+    def __getitem__(self, index: slice) -> Tensor:
+        return self.module.to_units(self.microvolts[index])
+
+
+def main() -> None:
+    """Runs the export from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--name", default="default")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--draws", type=int, default=512)
+    config = export(**vars(parser.parse_args()))
+    print(np.round(config["acceptance"]["losses_fold9"], 4))
+
+
+if __name__ == "__main__":
+    main()

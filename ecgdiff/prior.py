@@ -1,0 +1,114 @@
+"""A trained prior with everything that its use needs: units, leads, rate, preprocessing.
+
+A `Prior` ties a denoiser, which knows only tensors, to ECGs: its configuration says which leads it models, at which
+rate, how a millivolt becomes a model unit and what was filtered away. Nothing of that is left to the caller.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
+from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
+from ecgdiff.diffusion.schedule import Schedule
+from ecgdiff.errors import CheckpointError
+from ecgdiff.models.checkpoint import load_checkpoint
+from ecgdiff.models.sashimi import SaShiMi
+
+__all__ = ["Prior", "load_prior", "prior_folder", "prior_names"]
+
+_EMBEDDED = Path(__file__).parent / "priors"
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Creates a prior over windows of an ECG.
+
+    Arguments:
+        denoiser: The denoiser, on tensors (batch, leads, n_samples) in model units.
+        leads: Names and order of its channels.
+        sampling_rate: In Hz.
+        n_samples: Length of a window.
+        scale: mV per model unit.
+        name: What to call it in results.
+        config: The rest of its configuration: preprocessing, training, checksum.
+    """
+
+    denoiser: Denoiser
+    leads: tuple[str, ...]
+    sampling_rate: float
+    n_samples: int
+    scale: float
+    name: str = "unnamed"
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def duration(self) -> float:
+        """Length of a window in seconds."""
+        return self.n_samples / self.sampling_rate
+
+
+def prior_names() -> list[str]:
+    """Lists the priors that come with the package."""
+    return sorted(path.parent.name for path in _EMBEDDED.glob("*/config.json"))
+
+
+def prior_folder(name: str | Path) -> Path:
+    """Finds the folder of a prior that comes with the package, or of a path.
+
+    Raises:
+        CheckpointError: If there is neither.
+    """
+    folder = _EMBEDDED / str(name) if str(name) in prior_names() else Path(name)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"There is no prior {str(name)!r}: neither a folder of that path nor one of the "
+            f"embedded priors ({', '.join(prior_names()) or 'none'})."
+        )
+    return folder
+
+
+def load_prior(name: str | Path = "default") -> Prior:
+    """Loads a prior that comes with the package, or one from a checkpoint folder.
+
+    Arguments:
+        name: A name of :func:`prior_names`, or the path of a folder.
+
+    Raises:
+        CheckpointError: If there is no such prior, or its folder is damaged.
+    """
+    folder = prior_folder(name)
+    config, tensors = load_checkpoint(folder)
+    spectrum = tensors.pop("covariance.spectrum", None)
+    covariance = None if spectrum is None else LeadFrequencyCovariance(spectrum)
+    try:
+        net = SaShiMi(**config["network"])
+        net.load_state_dict(tensors)
+        prior = Prior(
+            denoiser=_denoiser(net, config["objective"], covariance),
+            leads=tuple(config["leads"]),
+            sampling_rate=float(config["sampling_rate_hz"]),
+            n_samples=int(config["n_samples"]),
+            scale=float(config["scale_mv"]),
+            name=str(config["name"]),
+            config=config,
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder}: the configuration and the weights do not make a prior: {error}"
+        ) from error
+    return prior
+
+
+def _denoiser(
+    net: SaShiMi, objective: str, covariance: LeadFrequencyCovariance | None
+) -> Denoiser:
+    net.eval().requires_grad_(False)
+    schedule = Schedule.linear()
+    if objective == "edm":
+        return NetworkDenoiser(net, schedule, covariance=covariance)
+    if objective == "eps":
+        return EpsDenoiser(net, schedule, covariance=covariance)
+    raise CheckpointError(f"The objective {objective!r} is unknown; it must be 'edm' or 'eps'.")
+

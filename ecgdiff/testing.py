@@ -1,0 +1,252 @@
+"""Contract checks for denoisers, operators and samplers, for use in anyone's tests.
+
+Each check runs one object through what the rest of the package relies on, and raises
+AssertionError with what was found where the contract is broken. They say nothing about accuracy:
+compare with a closed-form posterior for that.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ecgdiff.diffusion.denoiser import Denoiser
+from ecgdiff.operators.base import LinearOperator, Observation, Operator
+from ecgdiff.random import Streams
+from ecgdiff.samplers.base import NFE, Sampler
+
+__all__ = ["CountingDenoiser", "check_denoiser", "check_operator", "check_sampler"]
+
+
+class CountingDenoiser(Denoiser):
+    """Wraps a denoiser and counts its network calls.
+
+    Arguments:
+        denoiser: The denoiser to count; every other attribute is passed on to it.
+
+    Attributes:
+        forward: The evaluations so far.
+        vjp: The backward passes so far.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self._denoiser = denoiser
+        self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
+        self.forward = 0
+        self.vjp = 0
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        """The denoiser's answer."""
+        self.forward += 1
+        x0 = self._denoiser(x_t, t)
+        if x0.requires_grad:
+            x0.register_hook(self._count_backward)
+        return x0
+
+    def __getattr__(self, name: str) -> Any:
+        """An attribute of the wrapped denoiser."""
+        if name == "_denoiser":
+            raise AttributeError(name)
+        return getattr(self._denoiser, name)
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.vjp += 1
+
+
+def check_denoiser(
+    denoiser: Denoiser, shape: tuple[int, int, int], dtype: torch.dtype = torch.float32
+) -> None:
+    """Checks a denoiser at its first, middle and last level.
+
+    Arguments:
+        denoiser: The denoiser.
+        shape: A shape (batch, channels, time) it takes, with batch >= 2.
+        dtype: A data type it takes.
+
+    Raises:
+        AssertionError: If shape, type or values change where they must not, items of a batch are
+            coupled, a tensor of times differs from one time, or no gradient reaches x_t.
+    """
+    top = denoiser.schedule.T
+    tolerance = _tolerance(dtype)
+    for t in sorted({1, max(top // 2, 1), top}):
+        x = Streams(range(1, shape[0] + 1)).normal(shape, dtype)
+        x0 = denoiser(x, t).detach()
+        name = f"denoiser at t = {t}"
+        _require(x0.shape == x.shape, f"{name}: shape {tuple(x0.shape)} from {tuple(x.shape)}")
+        _require(x0.dtype == dtype, f"{name}: type {x0.dtype} from {dtype}")
+        _require(bool(torch.isfinite(x0).all()), f"{name}: the output is not finite")
+        _require_close(denoiser(x, t).detach(), x0, 0.0, f"{name}: two calls differ")
+        times = torch.full((shape[0],), t)
+        _require_close(
+            denoiser(x, times).detach(),
+            x0,
+            tolerance,
+            f"{name}: an int and a tensor of times differ",
+        )
+        _require_close(
+            denoiser(x[:1], t).detach(), x0[:1], tolerance, f"{name}: an item depends on its batch"
+        )
+        leaf = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(denoiser(leaf, t)[0].sum(), leaf)
+        _require(bool(torch.isfinite(gradient).all()), f"{name}: the gradient is not finite")
+        _require_close(
+            gradient[1:],
+            torch.zeros_like(gradient[1:]),
+            0.0,
+            f"{name}: an item pulls on another one",
+        )
+
+
+def check_operator(
+    operator: Operator, shape: tuple[int, int, int], dtype: torch.dtype = torch.float64
+) -> None:
+    """Checks an operator, and the adjoint, pseudo-inverse and solve of a LinearOperator.
+
+    Arguments:
+        operator: The operator.
+        shape: A shape (batch, channels, time) it takes, with batch >= 2.
+        dtype: A data type it takes.
+
+    Raises:
+        AssertionError: If a batch axis or type is lost, two calls differ, no gradient passes, or,
+            for a LinearOperator, it is not linear, <A x, y> differs from <x, A^T y>, A A^+ A from
+            A, or solve does not solve (A A^T + c I) v = r.
+    """
+    x = Streams(range(1, shape[0] + 1)).normal(shape, dtype)
+    y = operator(x)
+    _require(y.shape[0] == shape[0], f"operator: {shape[0]} items became {y.shape[0]}")
+    _require(y.dtype == dtype, f"operator: type {y.dtype} from {dtype}")
+    _require_close(operator(x), y, 0.0, "operator: two calls differ")
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(operator(leaf).square().sum(), leaf)
+    _require(bool(torch.isfinite(gradient).all()), "operator: the gradient is not finite")
+    if isinstance(operator, LinearOperator):
+        _check_linear(operator, x, y)
+
+
+def _check_linear(operator: LinearOperator, x: Tensor, y: Tensor) -> None:
+    tolerance = _tolerance(x.dtype)
+    other = x.flip(0) + 1
+    _require_close(
+        operator(2 * x - 3 * other), 2 * y - 3 * operator(other), tolerance, "operator: not linear"
+    )
+    r = operator(other)
+    _require_close(
+        (y * r).flatten(1).sum(1),
+        (x * operator.adjoint(r)).flatten(1).sum(1),
+        tolerance,
+        "operator: <A x, y> differs from <x, A^T y>",
+    )
+    _require_close(operator(operator.pinv(y)), y, tolerance, "operator: A A^+ A differs from A")
+    v = operator.solve(r, 0.3)
+    _require_close(
+        operator(operator.adjoint(v)) + 0.3 * v,
+        r,
+        tolerance,
+        "operator: solve(r, c) does not solve (A A^T + c I) v = r",
+    )
+
+
+def check_sampler(
+    sampler: Sampler,
+    denoiser: Denoiser,
+    observation: Observation,
+    shape: tuple[int, int, int],
+    items: Sequence[Observation] | None = None,
+) -> None:
+    """Checks everything but the accuracy of a sampler.
+
+    Arguments:
+        sampler: The sampler; few steps make the check fast.
+        denoiser: A denoiser it can use.
+        observation: An observation with one item, or as many as the batch.
+        shape: The shape (batch, channels, time) of the draws, with batch >= 2.
+        items: The same observation item by item, to check that a draw does not depend on its
+            batch; may be left out if `observation` has one item.
+
+    Raises:
+        AssertionError: If a draw has the wrong shape or type, is not finite, is not reproducible,
+            depends on its batch or on torch's own random state, if the observation changes, or if
+            nfe() or the progress calls are not what happened.
+        ValueError: If `items` is missing or not as long as the batch.
+    """
+    items = [observation] * shape[0] if items is None and observation.batch == 1 else items
+    if items is None or len(items) != shape[0]:
+        raise ValueError(f"Give {shape[0]} items, one observation of one item for each draw.")
+    y = observation.y.clone()
+    counted = CountingDenoiser(denoiser)
+    calls: list[tuple[int, int]] = []
+    state = torch.get_rng_state()
+    draws = sampler(
+        counted,
+        observation,
+        shape,
+        generator=_streams(shape[0]),
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    _require(
+        tuple(draws.shape) == tuple(shape), f"sampler: draws of {tuple(draws.shape)}, not {shape}"
+    )
+    _require(draws.dtype == y.dtype, f"sampler: draws of type {draws.dtype}, y of {y.dtype}")
+    _require(bool(torch.isfinite(draws).all()), "sampler: a draw is not finite")
+    _require(not draws.requires_grad, "sampler: the draws carry a gradient")
+    _require_close(observation.y, y, 0.0, "sampler: y was changed")
+    _require(
+        bool((torch.get_rng_state() == state).all()), "sampler: used torch's own random state"
+    )
+    spent = NFE(counted.forward, counted.vjp)
+    _require(spent == sampler.nfe(), f"sampler: nfe() promises {sampler.nfe()}, spent {spent}")
+    _check_progress(calls)
+    _check_draws(sampler, denoiser, observation, items, draws)
+
+
+def _check_progress(calls: list[tuple[int, int]]) -> None:
+    done = [call[0] for call in calls]
+    total = {call[1] for call in calls}
+    _require(bool(calls) and len(total) == 1, f"sampler: progress reported the totals {total}")
+    _require(done == sorted(set(done)), f"sampler: progress does not rise: {done}")
+    _require(done[-1] == calls[-1][1], f"sampler: progress ended at {calls[-1]}")
+
+
+def _check_draws(
+    sampler: Sampler,
+    denoiser: Denoiser,
+    observation: Observation,
+    items: Sequence[Observation],
+    draws: Tensor,
+) -> None:
+    """Checks that draws repeat, differ between streams, and do not depend on their batch."""
+    shape = (draws.shape[0], draws.shape[1], draws.shape[2])
+    again = sampler(denoiser, observation, shape, generator=_streams(shape[0]))
+    _require_close(again, draws, 0.0, "sampler: the same streams gave other draws")
+    _require(not torch.equal(draws[0], draws[1]), "sampler: two streams gave the same draw")
+    for number, item in enumerate(items):
+        alone = sampler(denoiser, item, (1, *shape[1:]), generator=Streams([number + 1]))
+        _require_close(
+            alone[0],
+            draws[number],
+            10 * _tolerance(draws.dtype),
+            f"sampler: item {number} depends on its batch",
+        )
+
+
+def _streams(batch: int) -> Streams:
+    return Streams(range(1, batch + 1))
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return 1e-9 if dtype == torch.float64 else 1e-4
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
+
+
+def _require_close(found: Tensor, wanted: Tensor, tolerance: float, message: str) -> None:
+    """Requires |found - wanted| <= tolerance times the largest |wanted| (at least 1)."""
+    error = float((found - wanted).abs().max()) if wanted.numel() else 0.0
+    limit = tolerance * max(float(wanted.abs().max()), 1.0) if wanted.numel() else 0.0
+    _require(error <= limit, f"{message} (by {error:.3g}, allowed {limit:.3g})")

@@ -1,0 +1,115 @@
+from math import log
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ecgdiff.diffusion import EpsDenoiser, NetworkDenoiser, Schedule
+from ecgdiff.diffusion.denoiser import (
+    eps_from_x0,
+    score_from_x0,
+    v_from_x0,
+    x0_from_eps,
+    x0_from_v,
+)
+
+SCHEDULE = Schedule.linear()
+TIMES = [1, 37, 500, 1000]
+
+
+class Probe(nn.Module):
+    """Returns a fixed tensor and remembers its inputs."""
+
+    def __init__(self, out: Tensor) -> None:
+        super().__init__()
+        self.out = out
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        self.x, self.c = x, c
+        return self.out
+
+
+def _normal(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("t", [*TIMES, torch.tensor([1, 500, 1000])])
+def test_conversions_are_the_definitions(t: int | Tensor) -> None:
+    x0, eps = _normal(3, 2, 5), _normal(3, 2, 5, seed=1)
+    shape = (-1, 1, 1) if isinstance(t, Tensor) else ()
+    alpha, std = SCHEDULE.alpha(t).reshape(shape), SCHEDULE.std(t).reshape(shape)
+    x_t = alpha * x0 + std * eps
+    close = {"rtol": 0, "atol": 1e-9}
+    torch.testing.assert_close(eps_from_x0(x_t, x0, t, SCHEDULE), eps, **close)
+    torch.testing.assert_close(x0_from_eps(x_t, eps, t, SCHEDULE), x0, **close)
+    v = alpha * eps - std * x0
+    torch.testing.assert_close(v_from_x0(x_t, x0, t, SCHEDULE), v, **close)
+    torch.testing.assert_close(x0_from_v(x_t, v, t, SCHEDULE), x0, **close)
+    score = score_from_x0(x_t, x0, t, SCHEDULE)
+    torch.testing.assert_close(score * std, -eps, **close)
+    torch.testing.assert_close((x_t + std**2 * score) / alpha, x0, **close)
+
+
+@pytest.mark.parametrize("t", TIMES)
+def test_preconditioning_with_unit_data_is_v_prediction(t: int) -> None:
+    x_t, out = _normal(3, 2, 5), _normal(3, 2, 5, seed=1)
+    net = Probe(out)
+    x0 = NetworkDenoiser(net, SCHEDULE)(x_t, t)
+    torch.testing.assert_close(net.x, x_t, rtol=0, atol=1e-12)
+    expected = x0_from_v(x_t, -out, t, SCHEDULE)
+    torch.testing.assert_close(x0, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sigma_data", [0.5, 2.0])
+def test_preconditioning_follows_its_formula(sigma_data: float) -> None:
+    x_t, out = _normal(3, 2, 5), _normal(3, 2, 5, seed=1)
+    t = torch.tensor([1, 300, 1000])
+    net = Probe(out)
+    denoiser = NetworkDenoiser(net, SCHEDULE, sigma_data)
+    x0 = denoiser(x_t, t)
+    for b, level in enumerate(t.tolist()):
+        sigma = float(SCHEDULE.sigma(level))
+        x = x_t[b] / float(SCHEDULE.alpha(level))
+        total = sigma**2 + sigma_data**2
+        torch.testing.assert_close(net.x[b], x / total**0.5)
+        assert float(net.c[b]) == pytest.approx(log(sigma) / 4, abs=1e-12)
+        expected = sigma_data**2 / total * x + sigma * sigma_data / total**0.5 * out[b]
+        torch.testing.assert_close(x0[b], expected)
+    one = torch.cat([denoiser(x_t, int(level))[b : b + 1] for b, level in enumerate(t)])
+    torch.testing.assert_close(one, x0, rtol=0, atol=1e-12)
+
+
+def test_clean_level_returns_the_signal() -> None:
+    x = _normal(2, 2, 5)
+    for t in (0, torch.tensor([0, 0])):
+        net = Probe(_normal(2, 2, 5, seed=1))
+        torch.testing.assert_close(NetworkDenoiser(net, SCHEDULE, 0.7)(x, t), x)
+        assert net.c.isfinite().all()
+        torch.testing.assert_close(EpsDenoiser(net, SCHEDULE)(x, t), x)
+
+
+def test_eps_network_gets_the_index_of_its_level() -> None:
+    x_t, eps = _normal(2, 2, 5), _normal(2, 2, 5, seed=1)
+    net = Probe(eps)
+    torch.testing.assert_close(
+        EpsDenoiser(net, SCHEDULE)(x_t, 1000), x0_from_eps(x_t, eps, 1000, SCHEDULE)
+    )
+    assert net.c.tolist() == [999, 999]
+    EpsDenoiser(net, SCHEDULE)(x_t, torch.tensor([1, 4]))
+    assert net.c.tolist() == [0, 3] and net.c.dtype == torch.long
+
+
+def test_single_precision_stays_single_and_gradients_flow() -> None:
+    x_t = _normal(2, 2, 5).float().requires_grad_()
+    net = Probe(_normal(2, 2, 5, seed=1).float())
+    for denoiser in (NetworkDenoiser(net, SCHEDULE), EpsDenoiser(net, SCHEDULE)):
+        for t in (5, torch.tensor([5, 1000])):
+            x0 = denoiser(x_t, t)
+            assert x0.dtype == torch.float32
+            assert torch.autograd.grad(x0.sum(), x_t)[0].abs().min() > 0
+
+
+def test_data_spread_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="sigma_data"):
+        NetworkDenoiser(nn.Identity(), SCHEDULE, 0.0)

@@ -1,0 +1,67 @@
+"""The backbone: counted, shaped, and zero at the start."""
+
+import pytest
+import torch
+
+from ecgdiff.models.sashimi import PRESETS, SaShiMi, fold, unfold
+
+TINY = {"d_model": 8, "n_layers": 1, "pool": (2, 2), "state": 8, "t_features": 8, "t_width": 16}
+
+
+def test_paper_preset_has_the_parameters_of_the_specification() -> None:
+    for channels, count in ((9, 15_437_883), (8, 15_437_754)):
+        net = SaShiMi(channels, **PRESETS["paper"])
+        assert sum(p.numel() for p in net.parameters()) == count
+
+
+def test_small_preset_is_about_two_million() -> None:
+    count = sum(p.numel() for p in SaShiMi(8, **PRESETS["small"]).parameters())
+    assert 1.5e6 < count < 2.2e6
+
+
+@pytest.mark.parametrize("length", [16, 64, 256])
+@pytest.mark.parametrize("pool", [(2, 2), (1, 2)])
+def test_shape_round_trip_and_zero_start(length: int, pool: tuple[int, ...]) -> None:
+    net = SaShiMi(3, **{**TINY, "pool": pool})
+    out = net(torch.randn(2, 3, length), torch.tensor([0.1, -1.0]))
+    assert out.shape == (2, 3, length)
+    assert (out == 0).all()
+
+
+def test_every_parameter_learns() -> None:
+    net = SaShiMi(3, stem=2, **TINY)
+    torch.nn.init.normal_(net.output.weight)
+    net(torch.randn(2, 3, 32), torch.rand(2)).square().sum().backward()
+    still = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not still
+
+
+def test_items_do_not_see_each_other() -> None:
+    net = SaShiMi(3, **TINY).eval()
+    torch.nn.init.normal_(net.output.weight)
+    x, level = torch.randn(4, 3, 32), torch.rand(4)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x, level)[2:3], net(x[2:3], level[2:3]))
+
+
+def test_training_and_inference_paths_agree() -> None:
+    net = SaShiMi(3, **TINY)
+    torch.nn.init.normal_(net.output.weight)
+    x, level = torch.randn(2, 3, 64), torch.rand(2)
+    trained = net(x, level).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(net.eval()(x, level), trained, rtol=1e-4, atol=1e-4)
+
+
+def test_wrong_length_is_refused_with_the_number_that_fits() -> None:
+    with pytest.raises(ValueError, match="multiple of 4, got 30"):
+        SaShiMi(3, **TINY)(torch.randn(1, 3, 30), torch.zeros(1))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_fold_keeps_neighbors_together(factor: int) -> None:
+    x = torch.arange(2 * 3 * 8.0).reshape(2, 3, 8)
+    folded = fold(x, factor)
+    assert folded.shape == (2 * factor, 3, 8 // factor)
+    torch.testing.assert_close(folded[:factor, 0, 0], x[0, 0, :factor])
+    torch.testing.assert_close(unfold(folded, factor), x)

@@ -1,0 +1,154 @@
+"""What every sampler promises, whatever its accuracy."""
+
+from collections.abc import Callable
+from inspect import signature
+
+import pytest
+import torch
+from torch import Tensor
+
+from ecgdiff.diffusion import Denoiser, GaussianPrior, LeadFrequencyCovariance, Schedule, time_grid
+from ecgdiff.errors import EcgDiffError, OperatorError
+from ecgdiff.operators import Dense, Mask, Observation, RotatedMask
+from ecgdiff.random import Streams
+from ecgdiff.samplers import SAMPLERS, Sampler
+from ecgdiff.testing import check_sampler
+
+Kind = Callable[..., Sampler]
+SHAPE = (3, 2, 6)
+
+
+@pytest.fixture(params=sorted(SAMPLERS))
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return SAMPLERS[request.param]
+
+
+@pytest.fixture(scope="module")
+def prior() -> GaussianPrior:
+    power = 4.0 / (1 + torch.arange(6, dtype=torch.float64) ** 2)
+    channels = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
+    covariance = LeadFrequencyCovariance(power[:, None, None] * channels)
+    return GaussianPrior.from_covariance(covariance, Schedule.linear(), 0.2)
+
+
+def per_item(dtype: torch.dtype) -> tuple[Observation, list[Observation]]:
+    """Three items with masks and noise of their own: a lead, a block, and single samples."""
+    mask = torch.zeros(SHAPE, dtype=torch.bool)
+    mask[0, 0] = True
+    mask[1, :, :4] = True
+    mask[2, 0, ::2] = True
+    mask[2, 1, 1] = True
+    y = Streams([7, 8, 9]).normal(SHAPE, dtype) * mask
+    sigma = torch.tensor([0.05, 0.2, 0.1], dtype=dtype)[:, None, None]
+    whole = Observation(y, Mask(mask), sigma)
+    items = [
+        Observation(y[i : i + 1], Mask(mask[i : i + 1]), sigma[i : i + 1]) for i in range(SHAPE[0])
+    ]
+    return whole, items
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_contract_with_masks_and_noise_per_item(
+    kind: Kind, prior: GaussianPrior, dtype: torch.dtype
+) -> None:
+    observation, items = per_item(dtype)
+    check_sampler(kind(steps=5), prior, observation, SHAPE, items)
+
+
+def test_contract_with_one_observation_for_all_draws_and_noise_per_channel(
+    kind: Kind, prior: GaussianPrior
+) -> None:
+    y = torch.tensor([[0.5], [0.0]]).expand(2, 6).unsqueeze(0)
+    sigma = torch.tensor([[0.1], [0.2]])
+    check_sampler(kind(steps=4), prior, Observation(y, Mask(y != 0), sigma), SHAPE)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 10, 37])
+@pytest.mark.parametrize("grid", ["uniform", "rho", "log-snr"])
+def test_any_grid(kind: Kind, prior: GaussianPrior, steps: int, grid: str) -> None:
+    observation, _ = per_item(torch.float32)
+    draws = kind(steps=steps, grid=grid)(
+        prior, observation, SHAPE, generator=torch.Generator().manual_seed(0)
+    )
+    assert draws.shape == SHAPE
+
+
+def test_as_many_steps_as_the_schedule_has_levels(kind: Kind, prior: GaussianPrior) -> None:
+    y = torch.tensor([[0.5], [0.0]]).expand(2, 6).unsqueeze(0)
+    calls: list[tuple[int, int]] = []
+    settings = {"gradient_steps": 1} if "gradient_steps" in signature(kind).parameters else {}
+    draws = kind(steps=1000, **settings)(
+        prior,
+        Observation(y, Mask(y != 0), 0.1),
+        (1, 2, 6),
+        generator=Streams([1]),
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert bool(torch.isfinite(draws).all())
+    assert calls[-1] == (1000, 1000)
+
+
+@pytest.mark.parametrize("whole_channel", [True, False])
+def test_little_noise_reproduces_what_was_measured(
+    kind: Kind, prior: GaussianPrior, whole_channel: bool
+) -> None:
+    mask = torch.zeros(1, 2, 6, dtype=torch.bool)
+    mask[:, 0, : 6 if whole_channel else 4] = True
+    y = prior.sample(1, torch.Generator().manual_seed(3)) * mask
+    sampler = kind(steps=50)
+    draws = sampler(
+        prior, Observation(y, Mask(mask), 1e-3), (50, 2, 6), generator=Streams(range(50))
+    )
+    off = (draws - y)[mask.expand_as(draws)].square().mean().sqrt()
+    # A sampler that ends on a conditional draw is off by the noise. MGPS ends on the prior's
+    # denoiser, which takes what it did not expect for noise of the last level of the grid, and its
+    # few gradient steps leave as much again: 1.2 times that level measured.
+    last = float(prior.schedule.sigma(time_grid(prior.schedule, 50)[-1]))
+    assert off < (2 * last if sampler.nfe().vjp else 2e-3)
+
+
+def test_operators_with_another_output_shape(kind: Kind, prior: GaussianPrior) -> None:
+    matrix = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
+    observation = Observation(torch.zeros(1, 3), Dense(matrix, (2, 6)), 0.1)
+    sampler = kind(steps=3)
+    if sampler.nfe().vjp:
+        check_sampler(sampler, prior, observation, SHAPE)
+    else:
+        with pytest.raises(OperatorError, match="MGPS"):
+            sampler(prior, observation, SHAPE)
+
+
+def test_rotated_masks(kind: Kind, prior: GaussianPrior) -> None:
+    rotation = torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
+    mask = torch.tensor([[True], [False]]).expand(2, 6)
+    y = torch.ones(1, 2, 6) * mask
+    check_sampler(kind(steps=4), prior, Observation(y, RotatedMask(mask, rotation), 0.1), SHAPE)
+
+
+def test_refusals(kind: Kind, prior: GaussianPrior) -> None:
+    sampler = kind(steps=3)
+    mask = Mask(torch.ones(2, 6))
+    observation = Observation(torch.zeros(2, 2, 6), mask, 0.1)
+    with pytest.raises(ValueError, match="at least 2 steps"):
+        kind(steps=1)
+    with pytest.raises(OperatorError, match="3 draws"):
+        sampler(prior, observation, SHAPE)
+    with pytest.raises(ValueError, match="shape must be"):
+        sampler(prior, observation, (2, 12))
+    with pytest.raises(OperatorError, match="does not take a signal"):
+        sampler(prior, observation, (2, 2, 7))
+    with pytest.raises(OperatorError, match="output shape"):
+        sampler(prior, Observation(torch.zeros(2, 2, 6), mask, 0.1), (2, 1, 6))
+    with pytest.raises(OperatorError, match="float32"):
+        sampler(prior, Observation(torch.zeros(1, 2, 6, dtype=torch.long), mask, 0.1), SHAPE)
+
+
+def test_a_draw_that_is_not_finite_is_an_error(kind: Kind, prior: GaussianPrior) -> None:
+    class Broken(Denoiser):
+        schedule, covariance = prior.schedule, prior.covariance
+
+        def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+            return x_t * float("nan")
+
+    with pytest.raises(EcgDiffError, match="diverged: 3 of 3"):
+        kind(steps=3)(Broken(), per_item(torch.float32)[0], SHAPE)

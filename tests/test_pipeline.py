@@ -1,0 +1,198 @@
+"""The main job on a prior whose posterior is known: windows, seams, seeds, losses."""
+
+import numpy as np
+import pytest
+import torch
+
+import ecgdiff
+from ecgdiff import pipeline
+from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
+from ecgdiff.diffusion.gaussian import GaussianPrior
+from ecgdiff.diffusion.schedule import Schedule
+from ecgdiff.ecg.leads import LEADS_8, LEADS_12, derive_12
+from ecgdiff.ecg.recording import Recording
+from ecgdiff.errors import OperatorError, SignalQualityError
+from ecgdiff.pipeline import lose, reconstruct
+from ecgdiff.prior import Prior
+from ecgdiff.samplers.surrogate import Surrogate
+
+RATE, WINDOW = 100.0, 400
+FAST = Surrogate(steps=8)
+ANY = ("reversed-lead-I", "heart-rate", "amplitude", "flat", "clipped")
+
+
+@pytest.fixture(scope="module")
+def gaussian() -> Prior:
+    """A stationary process of eight correlated leads around 8 Hz: the surrogate sampler is exact for it."""
+    f = torch.arange(WINDOW) * RATE / (2 * WINDOW)
+    density = torch.exp(-(((f - 8) / 3) ** 2)).double() + 1e-4
+    mixing = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(3)))[0]
+    leads = (mixing * torch.linspace(0.3, 2, 8)) @ mixing.T
+    spectrum = density[:, None, None] * leads.double()
+    spectrum *= WINDOW / density.sum()
+    covariance = LeadFrequencyCovariance((spectrum + spectrum.mT) / 2)
+    denoiser = GaussianPrior.from_covariance(covariance, Schedule.linear())
+    return Prior(denoiser, LEADS_8, RATE, WINDOW, scale=0.2, name="gaussian")
+
+
+def ecg(prior: Prior, seconds: float, seed: int = 0) -> Recording:
+    """Twelve leads drawn from the same process, with sharp beats that the quality gate can count."""
+    n = round(seconds * RATE)
+    rng = np.random.default_rng(seed)
+    time = np.arange(n) / RATE
+    beats = np.exp(-((((time - 0.4) % 0.8) - 0.4) ** 2) / (2 * 0.02**2))
+    wave = np.stack([rng.uniform(0.5, 1.5) * np.roll(beats, k) for k in range(8)])
+    return Recording(derive_12(wave + 0.02 * rng.standard_normal((8, n))), RATE, LEADS_12)
+
+
+def run(prior: Prior, recording: Recording, **settings: object) -> ecgdiff.Reconstruction:
+    arguments = {"prior": prior, "sampler": FAST, "draws": 4, "allow": ANY, **settings}
+    return reconstruct(recording, **arguments)  # type: ignore[arg-type]
+
+
+def einthoven(x: np.ndarray) -> float:
+    i, ii, iii, avr, avl, avf = (x[:, k].astype(np.float64) for k in range(6))
+    gaps = (i + iii - ii, avr + (i + ii) / 2, avl - (i - iii) / 2, avf - (ii + iii) / 2)
+    return max(float(np.abs(gap).max()) for gap in gaps)
+
+
+def test_lead_one_to_twelve(gaussian: Prior) -> None:
+    recording = ecg(gaussian, 4).select(["I"])
+    result = run(gaussian, recording)
+    assert result.draws.shape == (4, 12, 400) and np.isfinite(result.draws).all()
+    assert einthoven(result.draws) < 1e-6
+    np.testing.assert_allclose(result.draws[:, 0], recording.signal.repeat(4, 0), atol=1e-6)
+    assert result.provenance == ("measured", *["synthetic"] * 11)
+    assert (result.draws[0] != result.draws[1]).any()
+
+
+@pytest.mark.parametrize("seconds", [2.5, 3.99, 4.0, 4.01, 9.7])
+def test_any_duration(gaussian: Prior, seconds: float) -> None:
+    result = run(gaussian, ecg(gaussian, seconds).select(["I", "II"]), draws=2)
+    assert result.draws.shape[-1] == round(seconds * RATE)
+    assert np.isfinite(result.draws).all() and einthoven(result.draws) < 1e-6
+
+
+def test_too_short_is_refused_with_the_reason(gaussian: Prior) -> None:
+    with pytest.raises(SignalQualityError, match=r"2\.5"):
+        run(gaussian, ecg(gaussian, 2.0).select(["I"]), allow=())
+
+
+@pytest.mark.parametrize("seconds", [4, 9])
+def test_same_seed_same_draws_whatever_the_batch(gaussian: Prior, seconds: int) -> None:
+    recording = ecg(gaussian, seconds).select(["I", "V2"])
+    whole = run(gaussian, recording, draws=5, seed=3)
+    parts = run(gaussian, recording, draws=5, seed=3, batch_size=2)
+    np.testing.assert_allclose(whole.draws, parts.draws, atol=2e-4)
+    first = run(gaussian, recording, draws=2, seed=3)
+    np.testing.assert_allclose(whole.draws[:2], first.draws, atol=2e-4)
+    other = run(gaussian, recording, draws=2, seed=4)
+    assert np.abs(other.draws - first.draws).max() > 0.05
+
+
+def test_nan_and_lost_are_the_same(gaussian: Prior) -> None:
+    recording = ecg(gaussian, 4)
+    lost = run(gaussian, recording, lost=["V1", (1.0, 2.5)])
+    nan = run(gaussian, recording.with_lost(leads=["V1"], blocks=[(1.0, 2.5)]))
+    np.testing.assert_array_equal(lost.draws, nan.draws)
+    measured = ~np.isnan(lost.recording.signal)
+    assert (lost.measured == measured).all()
+    for draw in lost.draws:
+        np.testing.assert_allclose(draw[measured], recording.signal[measured], atol=2e-6)
+
+
+def test_lost_block_has_the_posterior_of_a_gaussian_prior(gaussian: Prior) -> None:
+    """Mean and spread in the gap against dense algebra on the process, without filter and quality gate."""
+    prepared = ecg(gaussian, 4).with_lost(blocks=[(1.5, 2.0)])
+    result = run(gaussian, prepared, draws=200, noise=0.02, batch_size=100)
+    p = pipeline.prepare(prepared, RATE, 0.02)
+    covariance = gaussian.denoiser.covariance
+    assert covariance is not None
+    dense = covariance.dense().numpy() * gaussian.scale**2
+    seen = p.mask.flatten()
+    gain = dense[np.ix_(~seen, seen)] @ np.linalg.inv(
+        dense[np.ix_(seen, seen)] + np.diag(p.sigma.flatten()[seen].astype(float) ** 2)
+    )
+    mean = gain @ p.values.flatten()[seen]
+    spread = np.sqrt(np.diag(dense[np.ix_(~seen, ~seen)] - gain @ dense[np.ix_(seen, ~seen)]))
+    rows = [LEADS_12.index(lead) for lead in LEADS_8]
+    drawn = (result.draws[:, rows] - p.baseline).reshape(200, -1)[:, ~seen]
+    z = (drawn.mean(0) - mean) / (spread / np.sqrt(200))
+    assert np.sqrt((z**2).mean()) < 1.3
+    assert abs((drawn.std(0) / spread).mean() - 1) < 0.05
+
+
+def test_windows_join_without_a_seam(gaussian: Prior) -> None:
+    """Across a join neither the spread nor the steps between neighbors differ from elsewhere."""
+    recording = ecg(gaussian, 12).select(["I"])
+    result = run(gaussian, recording, draws=60, batch_size=60)
+    assert result.meta["windows"] > 3
+    v = result.draws[:, LEADS_12.index("V3")]
+    joins = [start for start, _ in pipeline.plan(1200, WINDOW, 200)[1:]]
+    edges = [start + 200 for start in joins] + joins
+    near = np.unique(np.concatenate([np.arange(e - 2, e + 2) for e in edges if e + 2 < 1200]))
+    inside = np.setdiff1d(np.arange(50, 1150), near)
+    spread, steps = v.std(0), np.diff(v, axis=1).std(0)
+    for quantity in (spread, steps):
+        ratio = quantity[near[near < 1199]].mean() / quantity[inside[inside < 1199]].mean()
+        assert abs(ratio - 1) < 0.05
+    # Neighbors in the same draw belong together: a shuffled continuation would step far more.
+    assert steps[near].max() < 1.25 * np.median(steps)
+
+
+def test_long_draws_live_in_a_file(gaussian: Prior, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = ecg(gaussian, 9).select(["I"])
+    expected = run(gaussian, recording)
+    monkeypatch.setattr(pipeline, "IN_MEMORY_BYTES", 1000)
+    result = run(gaussian, recording)
+    assert isinstance(result.draws, np.memmap)
+    np.testing.assert_array_equal(result.draws, expected.draws)
+
+
+def test_result_statistics(gaussian: Prior) -> None:
+    result = run(gaussian, ecg(gaussian, 4).select(["I"]), draws=5)
+    np.testing.assert_allclose(result.mean(), result.draws.mean(0), atol=1e-6)
+    np.testing.assert_allclose(result.std(), result.draws.std(0, ddof=1), atol=1e-5)
+    np.testing.assert_allclose(
+        result.quantile([0.1, 0.9]), np.quantile(result.draws, [0.1, 0.9], axis=0), atol=1e-6
+    )
+    median = result.to_recording()
+    assert median.leads == LEADS_12 and median.provenance == result.provenance
+    assert einthoven(median.signal[None]) < 1e-6
+    np.testing.assert_allclose(
+        median.lead("V4"), np.median(result.draws[:, LEADS_12.index("V4")], axis=0), atol=1e-6
+    )
+    np.testing.assert_array_equal(result.to_recording(2).signal, result.draws[2])
+    with pytest.raises(ValueError, match="no draw 5"):
+        result.to_recording(5)
+
+
+def test_clear_refusals(gaussian: Prior) -> None:
+    recording = ecg(gaussian, 4)
+    with pytest.raises(ValueError, match="Unknown sampler 'magic'"):
+        run(gaussian, recording, sampler="magic")
+    with pytest.raises(ValueError, match="at least 1"):
+        run(gaussian, recording, draws=0)
+    with pytest.raises(ValueError, match="no lead"):
+        run(gaussian, recording.select(["I"]), lost=["V1"])
+    with pytest.raises(OperatorError, match="none of the twelve"):
+        run(gaussian, Recording(recording.signal[:1], RATE, ("chest",)))
+    with pytest.raises(SignalQualityError):
+        run(gaussian, Recording(np.zeros((1, 400)), RATE, ("I",)), allow=())
+
+
+def test_lose_takes_leads_blocks_and_mappings(gaussian: Prior) -> None:
+    recording = ecg(gaussian, 4).select(["I", "II"])
+    assert lose(recording, ()) is recording
+    assert np.isnan(lose(recording, "II").lead("II")).all()
+    both = lose(recording, ["I", (1.0, 2.0)])
+    assert np.isnan(both.lead("I")).all() and np.isnan(both.lead("II")[100:200]).all()
+    one = lose(recording, {"II": [(0.0, 1.0)]})
+    assert np.isnan(one.lead("II")[:100]).all() and not np.isnan(one.lead("I")).any()
+
+
+def test_progress_ends_at_its_total(gaussian: Prior) -> None:
+    told: list[tuple[int, int]] = []
+    run(gaussian, ecg(gaussian, 9).select(["I"]), batch_size=2, progress=lambda a, b: told.append((a, b)))
+    done = [a for a, _ in told]
+    assert done == sorted(done) and told[-1][0] == told[-1][1]
