@@ -1,4 +1,4 @@
-"""ecgdiff: from an incomplete ECG to calibrated samples of the complete 12-lead ECG. Research use only.
+"""From an incomplete ECG to calibrated samples of the complete 12-lead ECG. Research use only.
 
     recording = ecgdiff.read("watch.csv")
     result = ecgdiff.reconstruct(recording, draws=10, seed=0)

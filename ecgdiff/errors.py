@@ -1,4 +1,4 @@
-"""Exceptions that ecgdiff raises on purpose: one base class, one class per thing that can be wrong."""
+"""Exceptions that ecgdiff raises on purpose: one base, one class per thing that can be wrong."""
 
 __all__ = [
     "CheckpointError",
@@ -15,7 +15,7 @@ class EcgDiffError(Exception):
 
 
 class ReadError(EcgDiffError):
-    """A file could not be read as an ECG. The message names the file, what was found and what to do."""
+    """A file is no readable ECG; the message names the file, what was found and what to do."""
 
 
 class DataError(EcgDiffError):

@@ -1,4 +1,4 @@
-"""What a reconstruction leaves on disk: a figure to look at, draws to work on, a record for other software.
+"""What a reconstruction leaves on disk: a figure, draws to work on, a record for other software.
 
 Every file says that it is synthetic, by what method, from which weights and with which seed.
 """
@@ -54,7 +54,7 @@ def export(
 
 
 def write_draws(result: Reconstruction, path: Path) -> None:
-    """Writes `draws` (draws, 12, time) in mV and what they need to be understood, without pickles."""
+    """Writes `draws` (draws, 12, time) in mV and what explains them, without pickles."""
     np.savez(
         path,
         draws=result.draws,

@@ -1,12 +1,14 @@
 r"""From a recording to what a prior can be asked about, and back.
 
-The priors model independent leads (I, II, V1-V6). What was measured is therefore written in these first: two or more
-limb leads fix I and II by least squares, with the noise that follows. One limb lead alone other than I and II, say
-III = II - I, measures a direction in the plane of I and II; that plane is then rotated by an orthogonal Q so that the
-direction becomes a row of its own, and the rest is a mask as always.
+The priors model independent leads (I, II, V1-V6). What was measured is therefore written in these
+first: two or more limb leads fix I and II by least squares, with the noise that follows. One limb
+    lead alone other than I and II, say
+III = II - I, measures a direction in the plane of I and II; that plane is then rotated by an
+orthogonal Q so that the direction becomes a row of its own, and the rest is a mask as always.
 
-Per row the baseline is removed (:mod:`ecgdiff.ecg.preprocess`), so the prior sees what it was trained on; `restore`
-puts the measured samples and the baseline of the measured rows back. A measured sample therefore returns as it was.
+Per row the baseline is removed (:mod:`ecgdiff.ecg.preprocess`), so the prior sees what it was
+trained on; `restore` puts the measured samples and the baseline of the measured rows back. A
+measured sample therefore returns as it was.
 """
 
 from collections.abc import Mapping
@@ -27,7 +29,7 @@ Noise = float | Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A recording in the rows of a prior; all arrays have the shape (rows, time), voltages are in mV.
+    """A recording in the rows of a prior; arrays have the shape (rows, time), voltages are in mV.
 
     Attributes:
         values: What was measured, without baseline; zero where nothing was.
@@ -35,7 +37,8 @@ class Prepared:
         sigma: Standard deviation of the measurement noise.
         baseline: What the preprocessing removed; zero in rows without any measured sample.
         rotation: The orthogonal matrix Q from (I, II, V1-V6) to rows, shape (8, 8).
-        measured: True where one of the twelve leads was measured or follows from measured leads, shape (12, time).
+        measured: True where one of the twelve leads was measured or follows from measured leads,
+            shape (12, time).
         provenance: One word per lead of the twelve.
         clipped: Samples beyond the preprocessing's limit, which the prior sees clipped.
     """
@@ -69,8 +72,8 @@ def prepare(recording: Recording, sampling_rate: float, noise: Noise) -> Prepare
         noise: Standard deviation of the measurement noise in mV, one for all or by lead name.
 
     Raises:
-        OperatorError: If the recording cannot be written so: a lead that is none of the twelve, or single limb leads
-            of different names at different times.
+        OperatorError: If the recording cannot be written so: a lead that is none of the twelve, or
+            single limb leads of different names at different times.
         ValueError: If the noise is not positive or misses a lead.
     """
     if strange := [lead for lead in recording.leads if lead not in LEADS_12]:
@@ -114,7 +117,8 @@ def restore(
         start: The sample of the recording at which the draws begin.
 
     Returns:
-        The twelve leads in mV, shape (draws, 12, time). The limb leads obey Einthoven's law exactly.
+        The twelve leads in mV, shape (draws, 12, time). The limb leads obey Einthoven's law
+        exactly.
     """
     span = slice(start, start + leads.shape[-1])
     rows = prepared.rotation @ leads.astype(np.float64)
@@ -142,7 +146,7 @@ def _limb_rows(
     rows: NDArray[np.float64],
     spread: NDArray[np.float32],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Fills the two limb rows in place; returns the rotation and where the six limb leads are known."""
+    """Fills the two limb rows in place; returns the rotation and where limb leads are known."""
     present = [lead for lead in LIMB if lead in recording.leads]
     rotation = np.eye(len(LEADS_8))
     known = np.zeros((len(LIMB), recording.n_samples), dtype=bool)
@@ -164,12 +168,12 @@ def _limb_rows(
         rows[usable, at] = (inverse @ signal[np.ix_(pattern, at)])[usable]
         spread[usable, at] = np.linalg.norm(inverse * noise, axis=1)[usable, None]
         names = LIMB if pattern.sum() > 1 else np.array(present)[pattern]
-        known[np.ix_([LIMB.index(str(name)) for name in names], at)] = True
+        known[np.ix_(np.array([LIMB.index(str(name)) for name in names]), at)] = True
     return rotation, known
 
 
 def _plane(single: set[str]) -> NDArray[np.float64]:
-    """The rotation of (I, II) whose rows contain the direction of a limb lead that stands alone."""
+    """The rotation of (I, II) with a row along the limb lead that stands alone."""
     oblique = single - {"I", "II"}
     if not oblique:
         return np.eye(2)
@@ -179,7 +183,8 @@ def _plane(single: set[str]) -> NDArray[np.float64]:
             "Reconstruct the stretches one by one, or give up all but one of these leads."
         )
     a, b = LIMB_FROM_I_II[LIMB.index(oblique.pop())]
-    return np.array([[a, b], [-b, a]]) / np.hypot(a, b)
+    plane: NDArray[np.float64] = np.array([[a, b], [-b, a]]) / np.hypot(a, b)
+    return plane
 
 
 def _single(inverse: NDArray[np.float64]) -> slice:

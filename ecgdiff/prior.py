@@ -1,7 +1,8 @@
 """A trained prior with everything that its use needs: units, leads, rate, preprocessing.
 
-A `Prior` ties a denoiser, which knows only tensors, to ECGs: its configuration says which leads it models, at which
-rate, how a millivolt becomes a model unit and what was filtered away. Nothing of that is left to the caller.
+A `Prior` ties a denoiser, which knows only tensors, to ECGs: its configuration says which leads it
+models, at which rate, how a millivolt becomes a model unit and what was filtered away. Nothing of
+that is left to the caller.
 """
 
 from collections.abc import Mapping
@@ -111,4 +112,3 @@ def _denoiser(
     if objective == "eps":
         return EpsDenoiser(net, schedule, covariance=covariance)
     raise CheckpointError(f"The objective {objective!r} is unknown; it must be 'edm' or 'eps'.")
-

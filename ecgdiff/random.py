@@ -1,8 +1,8 @@
 """Randomness as an argument: one stream of numbers for each item of a batch.
 
-A draw belongs to (seed, record, draw number) and to nothing else, so a record's draws are the same in a batch
-of one or of sixty-four, on one process or on eight. Each item therefore has a generator of its own, seeded by a
-hash of the three; batches only stack what the generators give.
+A draw belongs to (seed, record, draw number) and to nothing else, so a record's draws are the same
+in a batch of one or of sixty-four, on one process or on eight. Each item therefore has a generator
+of its own, seeded by a hash of the three; batches only stack what the generators give.
 """
 
 import hashlib
@@ -78,7 +78,7 @@ def normal(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Standard normal numbers of `shape` from a generator, from streams, or from torch's own state."""
+    """Standard normal numbers of `shape` from a generator, streams, or torch's own state."""
     if isinstance(generator, Streams):
         return generator.normal(shape, dtype, device)
     draw_on = generator.device if generator is not None else "cpu"

@@ -22,11 +22,13 @@ class Reconstruction:
     """Creates a reconstruction.
 
     Arguments:
-        draws: Draws of the twelve leads in mV, shape (draws, 12, time); a memory map if they are large.
+        draws: Draws of the twelve leads in mV, shape (draws, 12, time); a memory map if they are
+            large.
         recording: The recording they were drawn for, as given to the sampler.
         measured: True where a sample was measured or follows from measured ones, shape (12, time).
         sampling_rate: Of the draws, in Hz.
-        provenance: One word per lead: "measured", "derived", or "synthetic" if any sample of it is.
+        provenance: One word per lead: "measured", "derived", or "synthetic" if any sample of it
+            is.
         meta: How the draws were made.
     """
 
@@ -57,10 +59,10 @@ class Reconstruction:
     @property
     def duration(self) -> float:
         """Length in seconds."""
-        return self.draws.shape[-1] / self.sampling_rate
+        return int(self.draws.shape[-1]) / self.sampling_rate
 
     def mean(self) -> NDArray[np.float32]:
-        """Pointwise mean over draws in mV, shape (12, time). A mean blurs: no draw looks like it."""
+        """Pointwise mean over draws in mV, shape (12, time); it is smoother than any ECG."""
         return self._over_draws(lambda x: x.mean(0, dtype=np.float64), ())
 
     def std(self) -> NDArray[np.float32]:
@@ -68,7 +70,7 @@ class Reconstruction:
         return self._over_draws(lambda x: x.std(0, ddof=int(len(x) > 1), dtype=np.float64), ())
 
     def median(self) -> NDArray[np.float32]:
-        """Pointwise median of the independent leads; the others follow from it, shape (12, time)."""
+        """Pointwise median of I, II, V1-V6; the others follow from it; mV, shape (12, time)."""
         rows = [LEADS_12.index(lead) for lead in LEADS_8]
         return self._over_draws(lambda x: derive_12(np.median(x[:, rows], axis=0)), ())
 

@@ -99,7 +99,9 @@ def test_lost_blocks_keep_the_baseline_continuous() -> None:
     assert not prepared.mask[:, 300:500].any() and prepared.mask[:, :300].all()
     assert np.abs(np.diff(prepared.baseline, axis=1)).max() < 0.02
     draws = restore(anything(), prepared)
-    np.testing.assert_allclose(draws[:, :, :300], truth.signal[None, :, :300].repeat(3, 0), atol=2e-6)
+    np.testing.assert_allclose(
+        draws[:, :, :300], truth.signal[None, :, :300].repeat(3, 0), atol=2e-6
+    )
 
 
 def test_partly_measured_limb_leads() -> None:
@@ -122,9 +124,7 @@ def test_what_cannot_be_written_is_refused() -> None:
     one = Recording(twelve().signal[:1], RATE, ("chest",))
     with pytest.raises(OperatorError, match="with_leads_as"):
         prepare(one, RATE, 0.02)
-    mixed = twelve().select(["I", "III"]).with_lost(
-        lead_blocks={"I": [(0, 5)], "III": [(5, 10)]}
-    )
+    mixed = twelve().select(["I", "III"]).with_lost(lead_blocks={"I": [(0, 5)], "III": [(5, 10)]})
     with pytest.raises(OperatorError, match="stand alone at different times"):
         prepare(mixed, RATE, 0.02)
     with pytest.raises(ValueError, match="no value for V1"):

@@ -1,12 +1,9 @@
 """`ecgdiff-train`: Lightning's command line for the models of this package.
 
-    ecgdiff-train fit -c training/prior_small.yaml --data.root PTBXL_FOLDER
+ecgdiff-train fit -c training/prior_small.yaml --data.root PTBXL_FOLDER
 """
 
-import sys
-from collections.abc import Sequence
-
-from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from ecgdiff.lightning.datamodule import PTBXLDataModule
 from ecgdiff.lightning.prior import DiffusionPrior
@@ -17,18 +14,18 @@ __all__ = ["main"]
 class PriorCLI(LightningCLI):
     """Ties what must agree between model and trainer."""
 
-    def add_arguments_to_parser(self, parser) -> None:  # type: ignore[no-untyped-def]
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The learning-rate cosine ends with the training, and noise follows the global seed."""
         parser.link_arguments("trainer.max_steps", "model.total_steps")
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: list[str] | None = None) -> None:
     """Runs `ecgdiff-train`."""
     PriorCLI(
         DiffusionPrior,
         PTBXLDataModule,
         seed_everything_default=0,
-        args=list(sys.argv[1:] if args is None else args),
+        args=args,
         save_config_kwargs={"overwrite": True},
     )
 

@@ -1,8 +1,9 @@
 """PTB-XL at 100 Hz, read from the official folder layout.
 
-The folder holds `ptbxl_database.csv` and `records100/NN000/NNNNN_lr.{hea,dat}`: 12 leads, 1000 samples, int16 with
-one microvolt per step. The samples are read straight from the `.dat` files (their layout is fixed and checked by
-size), because twenty thousand headers take minutes to parse; `ecgdiff.read` reads a single record the long way.
+The folder holds `ptbxl_database.csv` and `records100/NN000/NNNNN_lr.{hea,dat}`: 12 leads, 1000
+samples, int16 with one microvolt per step. The samples are read straight from the `.dat` files
+(their layout is fixed and checked by size), because twenty thousand headers take minutes to parse;
+`ecgdiff.read` reads a single record the long way.
 
 References:
     | PTB-XL, a large publicly available electrocardiography dataset 1.0.3 (Wagner et al., 2022),
@@ -25,7 +26,8 @@ __all__ = ["FOLD_SIZES", "LABEL_COUNTS", "PTBXL", "Row"]
 
 FOLD_SIZES = (2175, 2181, 2192, 2174, 2174, 2173, 2176, 2173, 2183, 2198)
 N_SAMPLES = 1000
-# Records with CRBBB, CLBBB, AFIB and SBRAD in folds 1-8, 9 and 10: the quickest sign of a wrong label rule.
+# Records with CRBBB, CLBBB, AFIB and SBRAD in folds 1-8, 9 and 10: the quickest sign of a wrong
+# label rule.
 LABEL_COUNTS = {
     (1, 2, 3, 4, 5, 6, 7, 8): {"CRBBB": 432, "CLBBB": 428, "AFIB": 1211, "SBRAD": 509},
     (9,): {"CRBBB": 55, "CLBBB": 54, "AFIB": 151, "SBRAD": 64},
@@ -97,7 +99,8 @@ class PTBXL:
         """Reads all records of some folds into memory.
 
         Returns:
-            The record numbers, shape (records,), and the samples in microvolts, shape (records, leads, 1000).
+            The record numbers, shape (records,), and the samples in microvolts, shape (records,
+            leads, 1000).
 
         Raises:
             DataError: If records are missing, with how many and the first of them.

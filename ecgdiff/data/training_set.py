@@ -1,7 +1,8 @@
 """The training tensors: preprocessed ECGs, all in memory, as int16 microvolts.
 
-The 8-lead set of folds 1-8 takes 280 MB this way. Batches are picked by a permutation and converted on the fly, so
-a training loop needs no worker processes and the same code feeds a GPU that holds the whole set.
+The 8-lead set of folds 1-8 takes 280 MB this way. Batches are picked by a permutation and
+converted on the fly, so a training loop needs no worker processes and the same code feeds a GPU
+that holds the whole set.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,7 @@ _CHUNK = 512
 def preprocess_microvolts(
     samples: NDArray[np.int16], sampling_rate: float = 100.0
 ) -> tuple[NDArray[np.int16], int]:
-    """Applies the preprocessing of :mod:`ecgdiff.ecg.preprocess` to (records, leads, time) in microvolts.
+    """Applies the preprocessing of :mod:`ecgdiff.ecg.preprocess` to (records, leads, time).
 
     Returns:
         The preprocessed samples, rounded to one microvolt, and how many samples were clipped.
@@ -42,8 +43,8 @@ def load_fold_set(root: str, folds: Iterable[int], leads: Sequence[str]) -> tupl
     """Loads and preprocesses some folds of PTB-XL.
 
     Returns:
-        The samples in microvolts, int16, shape (records, leads, 1000), without the records that cannot be used, and
-        the number of clipped samples.
+        The samples in microvolts, int16, shape (records, leads, 1000), without the records that
+        cannot be used, and the number of clipped samples.
     """
     ids, samples = PTBXL(root).signals(folds, leads)
     usable = ~np.isin(ids, list(UNUSABLE))

@@ -1,7 +1,8 @@
 """A real recording to try the package on: record 00009 of PTB-XL 1.0.3 (fold 10), CC BY 4.0.
 
-Chosen by rule, not by looks: the first record of fold 10 labeled normal sinus rhythm that passes the quality gate
-without a remark. Shipped are its twelve leads (WFDB, 100 Hz) and its lead I in the layout of a watch's export.
+Chosen by rule, not by looks: the first record of fold 10 labeled normal sinus rhythm that passes
+the quality gate without a remark. Shipped are its twelve leads (WFDB, 100 Hz) and its lead I in
+the layout of a watch's export.
 
 References:
     | PTB-XL, a large publicly available electrocardiography dataset 1.0.3 (Wagner et al., 2022),

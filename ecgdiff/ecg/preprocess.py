@@ -7,14 +7,16 @@ noise and charge every reconstruction with it. A zero-phase cut-off of 0.5 Hz is
 Hz that the AHA/ACC/HRS 2007 recommendations allow for such filters; ST levels read off filtered
 signals still deserve care.
 
-The baseline :math:`b` of samples :math:`x_i` with weights :math:`w_i` (1 measured, 0 not) minimizes
+The baseline :math:`b` of samples :math:`x_i` with weights :math:`w_i` (1 measured, 0 not)
+minimizes
 
 .. math:: \sum_i w_i (x_i - b_i)^2 + \lambda \sum_i (b_{i-1} - 2 b_i + b_{i+1})^2
           + \mu \sum_i (b_{i+1} - b_i)^2, \qquad \mu = 0.01 \sqrt\lambda .
 
 Away from edges and gaps this is the low-pass :math:`1 / (1 + 0.01 r^2 + r^4)` with
-:math:`r = \sin(\omega/2) / \sin(\omega_c/2)`: within 0.3 % the response of a second-order Butterworth run forward and
-backward with half amplitude at the cut-off :math:`\omega_c`. The small slope term only matters where nothing was
+:math:`r = \sin(\omega/2) / \sin(\omega_c/2)`: within 0.3 % the response of a second-order
+Butterworth run forward and backward with half amplitude at the cut-off :math:`\omega_c`. The small
+slope term only matters where nothing was
 measured for seconds: it lets the baseline level off there instead of running away along a line.
 Unlike a recursive filter it has a natural meaning at the
 ends of a record and across lost samples.
@@ -68,7 +70,7 @@ def baseline(
 
 
 def _system(mask: NDArray[np.bool_], rate: float, cutoff: float) -> NDArray[np.float64]:
-    """Lower bands of diag(w) + lambda D2'D2 + mu D1'D1, D2 and D1 the second and first difference."""
+    """Lower bands of diag(w) + lambda D2'D2 + mu D1'D1, with differences D2 and D1."""
     n = mask.size
     root = (2 * np.sin(np.pi * cutoff / rate)) ** -2
     bands = np.zeros((3, n))

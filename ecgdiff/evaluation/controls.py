@@ -39,8 +39,10 @@ __all__ = [
     "Mean",
     "Moments",
     "Ridge",
+    "RidgeControl",
     "StationaryCovariance",
     "fit_ridge",
+    "windows",
 ]
 
 Array = NDArray[np.float64]

@@ -1,14 +1,15 @@
 r"""Is a prior fit for sampling? Checks by numbers, on records it was not trained on.
 
-**Total variance.** For a perfect denoiser, at every noise level and with averages over records and samples,
+**Total variance.** For a perfect denoiser, at every noise level and with averages over records and
+samples,
 
 .. math:: \mathrm{var}\,D + \mathrm{E}(x_0 - D)^2 = \mathrm{var}\,x_0, \qquad
           \mathrm{cov}(D, x_0) / \mathrm{var}\,D = 1 .
 
 A ratio above one in the second means that the denoiser is too timid: draws will be too small.
 
-**Unconditional draws.** The quantiles over records of the per-record standard deviation, lead by lead, next to those
-of real records. (The pooled standard deviation is ruled by a few records.)
+**Unconditional draws.** The quantiles over records of the per-record standard deviation, lead by
+lead, next to those of real records. (The pooled standard deviation is ruled by a few records.)
 """
 
 from collections.abc import Callable, Sequence
@@ -50,7 +51,8 @@ def total_variance(
         seed: Seed of the noise.
 
     Returns:
-        Per level: sigma, mse, `total` = (var D + MSE) / var x and `slope` = cov(D, x) / var D; 1 is perfect for both.
+        Per level: sigma, mse, `total` = (var D + MSE) / var x and `slope` = cov(D, x) / var D; 1
+        is perfect for both.
     """
     rows = []
     for k, sigma in enumerate(levels):
@@ -73,14 +75,12 @@ def total_variance(
 def denoising_losses(
     denoiser: Denoiser, x0: Tensor, levels: Sequence[float], seed: int = 0
 ) -> list[float]:
-    r"""Denoising loss :math:`(1 + 1/\sigma^2)\,\mathrm{MSE}` per level, on records in model units."""
+    r"""Losses :math:`(1 + 1/\sigma^2)\,\mathrm{MSE}` per level, on records in model units."""
     rows = total_variance(denoiser, x0, levels, seed)
     return [row["mse"] * (1 + row["sigma"] ** -2) for row in rows]
 
 
-def _denoise_all(
-    denoiser: Denoiser, x0: Tensor, t: int, generator: torch.Generator
-) -> Tensor:
+def _denoise_all(denoiser: Denoiser, x0: Tensor, t: int, generator: torch.Generator) -> Tensor:
     parts = []
     for part in x0.split(_BATCH):
         noise = torch.randn(part.shape, generator=generator)
@@ -98,7 +98,7 @@ def unconditional_draws(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Draws from the prior by the flow to second order, in model units, shape (count, leads, time)."""
+    """Draws from the prior by the second-order flow: (count, leads, time), in model units."""
     grid = time_grid(denoiser.schedule, steps, "rho", sigma_max=80.0)
     parts = []
     for start in range(0, count, _BATCH):
@@ -113,5 +113,5 @@ def unconditional_draws(
 def std_quantiles(
     x: NDArray[np.floating], quantiles: Sequence[float] = QUANTILES
 ) -> NDArray[np.float64]:
-    """Quantiles over records of the per-record standard deviation: (records, leads, time) to (quantiles, leads)."""
+    """Quantiles over records (records, leads, time) of their spread, shape (quantiles, leads)."""
     return np.quantile(x.std(axis=-1, dtype=np.float64), quantiles, axis=0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.random import streams
 
-__all__ = ["TASKS", "BlockTask", "Case", "LeadTask", "Problem", "Task"]
+__all__ = ["TASKS", "BlockTask", "Case", "LeadTask", "Problem", "Task", "problem"]
 
 
 @dataclass(frozen=True)

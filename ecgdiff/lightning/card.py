@@ -8,10 +8,14 @@ __all__ = ["write_card"]
 _LIMITS = """\
 ## Limits
 
-- Research use only, not for clinical or diagnostic purposes. A draw is a plausible ECG, not a measurement.
-- PTB-XL: one country, one device family, 1989-1996, adults. Other populations and devices are untested.
-- 100 Hz and a 0.5 Hz high-pass: ST levels deserve care, pacing spikes and late potentials are out of reach.
-- Large-amplitude and rare ECGs are what a small prior forgets first: compare the 90 % quantiles above.
+- Research use only, not for clinical or diagnostic purposes. A draw is a plausible ECG, not a
+measurement.
+- PTB-XL: one country, one device family, 1989-1996, adults. Other populations and devices are
+untested.
+- 100 Hz and a 0.5 Hz high-pass: ST levels deserve care, pacing spikes and late potentials are out
+of reach.
+- Large-amplitude and rare ECGs are what a small prior forgets first: compare the 90 % quantiles
+above.
 """
 
 
@@ -23,8 +27,8 @@ def write_card(config: Mapping[str, Any]) -> str:
         "A diffusion prior over 10 s of the complete ECG: SaShiMi with S4D layers, preset "
         f"`{h['preset']}`, objective `{config['objective']}`.\n",
         "| | |\n| --- | --- |",
-        f"| data | {training['data']}, {training['records']} records; {training['clipped_samples']} "
-        f"samples beyond {config['clip_mv']:g} mV clipped |",
+        f"| data | {training['data']}, {training['records']} records; "
+        f"{training['clipped_samples']} samples beyond {config['clip_mv']:g} mV clipped |",
         f"| leads | {', '.join(config['leads'])} (the other four follow) |",
         f"| units | mV; one model unit is {config['scale_mv']:g} mV, for every record and lead |",
         f"| rate, window | {config['sampling_rate_hz']:g} Hz, {config['n_samples']} samples |",
@@ -42,7 +46,9 @@ def write_card(config: Mapping[str, Any]) -> str:
 
 
 def _loss_table(found: Mapping[str, Any]) -> str:
-    head = "## Denoising loss on fold 9\n\n`(1 + 1/sigma^2) MSE` per noise level, in model units.\n"
+    head = (
+        "## Denoising loss on fold 9\n\n`(1 + 1/sigma^2) MSE` per noise level, in model units.\n"
+    )
     return "\n".join(
         [
             head,

@@ -1,6 +1,6 @@
 """PTB-XL for training: the whole set in memory, batches addressed by step number."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytorch_lightning as pl
 import torch
@@ -10,14 +10,15 @@ from torch.utils.data import DataLoader
 from ecgdiff.data.training_set import load_fold_set
 from ecgdiff.ecg.leads import LEADS_8
 
-__all__ = ["PTBXLDataModule"]
+__all__ = ["PTBXLDataModule", "StepCounter"]
 
 
 class PTBXLDataModule(pl.LightningDataModule):
-    """Creates the data of the prior: preprocessed int16 microvolts, shape (records, leads, 1000), no workers.
+    """Creates the data of the prior: preprocessed ECGs in memory, no workers.
 
-    The loader only counts steps. A step's records follow from (seed, step, rank), so a resumed run repeats nothing and
-    needs no saved random state, and the ranks of one step share one permutation.
+    The loader only counts steps. A step's records follow from (seed, step, rank), so a resumed run
+    repeats nothing and needs no saved random state, and the ranks of one step share one
+    permutation.
 
     Arguments:
         root: Folder of PTB-XL 1.0.3 with the 100 Hz records.
@@ -62,7 +63,7 @@ class PTBXLDataModule(pl.LightningDataModule):
         self.validation_set = whole[picked]
 
     def train_batch(self, step: int, rank: int = 0, ranks: int = 1) -> Tensor:
-        """Picks a step's records for one process, int16 microvolts, shape (batch_size, leads, 1000)."""
+        """Picks a step's records for one process: microvolts, (batch_size, leads, 1000)."""
         per_epoch = len(self.train_set) // (self.batch_size * ranks)
         if per_epoch == 0:
             raise ValueError(
@@ -79,11 +80,38 @@ class PTBXLDataModule(pl.LightningDataModule):
             self._order = epoch, torch.randperm(len(self.train_set), generator=generator)
         return self._order[1]
 
-    def train_dataloader(self) -> DataLoader[int]:
+    def train_dataloader(self) -> "StepCounter":
         """Counts the steps of an epoch; the module asks for the records by step."""
-        steps = torch.arange(self.steps_per_epoch)
-        return DataLoader(steps, batch_size=None)  # type: ignore[arg-type]
+        return StepCounter(self.steps_per_epoch)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """Batches of the validation records, always in the same order."""
         return DataLoader(self.validation_set, batch_size=64)  # type: ignore[arg-type]
+
+
+class StepCounter:
+    """Creates a loader that only counts, and goes on counting where a checkpoint left off.
+
+    Arguments:
+        count: Steps per epoch.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count, self.position = count, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        while self.position < self.count:
+            self.position += 1
+            yield self.position - 1
+        self.position = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns the position for the checkpoint."""
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Takes the position from a checkpoint."""
+        self.position = state["position"]

@@ -1,10 +1,12 @@
-"""From a training run to a prior that can be shipped: average chosen on fold 9, checked, and with a card.
+"""From a training run to a prior that can be shipped: weights chosen on fold 9, checks, a card.
 
-    python -m ecgdiff.lightning.export --checkpoint last.ckpt --root PTBXL_FOLDER --name default --out FOLDER
+    python -m ecgdiff.lightning.export --checkpoint last.ckpt --root PTBXL_FOLDER --name default
+    --out FOLDER
 
-Fits the lead x frequency covariance on the training folds, chooses the averaged weights by their denoising loss on
-the whole of fold 9, runs the acceptance checks of :mod:`ecgdiff.evaluation.prior_quality` and writes the checkpoint
-folder with configuration and card.
+Fits the lead x frequency covariance on the training folds, chooses the averaged weights by their
+denoising loss on the whole of fold 9, runs the acceptance checks of
+:mod:`ecgdiff.evaluation.prior_quality` and writes the checkpoint folder with configuration and
+card.
 """
 
 import argparse
@@ -50,8 +52,8 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
     """Writes the checkpoint folder `out` and returns its configuration.
 
     Arguments:
-        checkpoint: A Lightning checkpoint of :class:`ecgdiff.lightning.prior.DiffusionPrior`, made by yourself: it is
-            loaded without executing code.
+        checkpoint: A Lightning checkpoint of :class:`ecgdiff.lightning.prior.DiffusionPrior`, made
+            by yourself: it is loaded without executing code.
         root: Folder of PTB-XL.
         name: The prior's name.
         out: Folder to write.

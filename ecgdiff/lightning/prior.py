@@ -1,18 +1,21 @@
 r"""Training the diffusion prior.
 
-Two objectives. `edm` (default) draws :math:`\sigma` log-normally, mixed with a log-uniform share over all levels that
-samplers use, and fits the preconditioned network F to
+Two objectives. `edm` (default) draws :math:`\sigma` log-normally, mixed with a log-uniform share
+over all levels that samplers use, and fits the preconditioned network F to
 
 .. math:: (x_0 - c_{skip} x) / c_{out}, \qquad x = x_0 + \sigma \epsilon,
 
-which weights the denoising error by :math:`1 / c_{out}^2`. `eps` (the paper's) draws an integer level uniformly and
-predicts the noise. ECG energy sits in few directions, so a draw's amplitude is decided at :math:`\sigma` of 3 to 80
+which weights the denoising error by :math:`1 / c_{out}^2`. `eps` (the paper's) draws an integer
+level uniformly and predicts the noise. ECG energy sits in few directions, so a draw's amplitude is
+decided at :math:`\sigma` of 3 to 80
 standard deviations: the log-normal is centered far above the values published for images.
 
-Every random number of a step follows from (seed, step, rank): a resumed run is the same run, bit for bit.
+Every random number of a step follows from (seed, step, rank): a resumed run is the same run, bit
+for bit.
 
 References:
-    | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364
+    | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022),
+      arXiv:2206.00364
     | Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239
 """
 
@@ -52,7 +55,8 @@ class DiffusionPrior(pl.LightningModule):
         warmup: Steps of linear warm-up.
         total_steps: Steps until the cosine has come down to 1 % of the peak.
         seed: Seed of noise and levels.
-        compile: Compile the training graph; needs a C++ compiler, gives the same numbers to rounding.
+        compile: Compile the training graph; needs a C++ compiler, gives the same numbers to
+            rounding.
     """
 
     def __init__(
@@ -148,8 +152,8 @@ class DiffusionPrior(pl.LightningModule):
     def _averages(self) -> Iterator[WeightAverages]:
         return (c for c in self.trainer.callbacks if isinstance(c, WeightAverages))  # type: ignore[attr-defined]
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW in three groups (matrices, the rest, state-space parameters) with warm-up and cosine."""
+    def configure_optimizers(self) -> Any:
+        """AdamW on matrices, state-space parameters and the rest, with warm-up and cosine."""
         h = self.hparams
         groups: dict[str, list[nn.Parameter]] = {"matrix": [], "plain": [], "ssm": []}
         for parameter in self.parameters():
@@ -167,7 +171,10 @@ class DiffusionPrior(pl.LightningModule):
             betas=(0.9, 0.99),
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def rate(self, step: int) -> float:
         """The learning rate at a step, as a fraction of its peak."""
@@ -180,7 +187,7 @@ class DiffusionPrior(pl.LightningModule):
 
 @torch.no_grad()
 def band_losses(denoiser: Denoiser, x0: Tensor, seed: int) -> list[float]:
-    r"""Denoising loss :math:`(1 + 1/\sigma^2) \, \mathrm{MSE}` per level of :data:`BANDS`, with noise fixed by `seed`.
+    r"""Losses :math:`(1 + 1/\sigma^2) \, \mathrm{MSE}` per level of :data:`BANDS`, on fixed noise.
 
     Arguments:
         denoiser: Denoiser in model units.

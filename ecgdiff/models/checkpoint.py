@@ -1,8 +1,8 @@
 """Checkpoints: a folder with `config.json`, `model.safetensors` and a card, `README.md`.
 
-Loading never runs code: safetensors holds numbers only, and the configuration is plain JSON that names the
-architecture by its constructor arguments. The configuration carries the checksum of the weights, so a damaged or
-exchanged file is refused instead of giving a silently different model.
+Loading never runs code: safetensors holds numbers only, and the configuration is plain JSON that
+names the architecture by its constructor arguments. The configuration carries the checksum of the
+weights, so a damaged or exchanged file is refused instead of giving a silently different model.
 """
 
 import hashlib
@@ -47,7 +47,8 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tenso
     """Reads the configuration and the weights of a checkpoint.
 
     Raises:
-        CheckpointError: If a file is missing or damaged, or the layout is newer than this version reads.
+        CheckpointError: If a file is missing or damaged, or the layout is newer than this version
+        reads.
     """
     from safetensors.torch import load_file
 

@@ -1,27 +1,32 @@
 r"""The diagonal state-space layer (S4D), bidirectional.
 
-Each of H channels carries two linear systems x' = A x + B u, y = 2 Re(C x), one read forward and one backward in
-time, with N/2 complex modes of the N-dimensional state. Discretized (zero-order hold, step dt, B = 1 folded into C)
-the layer is a convolution with the kernels
+Each of H channels carries two linear systems x' = A x + B u, y = 2 Re(C x), one read forward and
+one backward in time, with N/2 complex modes of the N-dimensional state. Discretized (zero-order
+hold, step dt, B = 1 folded into C) the layer is a convolution with the kernels
 
 .. math:: K_l = 2 \, \mathrm{Re} \sum_n C_n \frac{e^{\Delta A_n} - 1}{A_n} e^{l \Delta A_n},
           \qquad A_n = -e^{a_n} + i b_n .
 
-**Two-level generation.** With l = i R + j the exponential factors into tables over i and over j, so a kernel of
-length L costs about 2 sqrt(L) exponentials per mode and one small real matrix product.
+**Two-level generation.** With l = i R + j the exponential factors into tables over i and over j,
+so a kernel of length L costs about 2 sqrt(L) exponentials per mode and one small real matrix
+product.
 
-**Convolution.** The forward kernel acts on lags 0..L-1 and the backward one on lags -1..-(L-1); together they are
-one circular kernel of length 2L, so one FFT forward and one back serve both directions. Inference keeps the spectra of
-the kernels, which depend on neither the signal nor the noise level. Training on short sequences multiplies by the
-Toeplitz matrix of the same kernel instead, in bfloat16 under autocast: less memory traffic than fp32 spectra.
+**Convolution.** The forward kernel acts on lags 0..L-1 and the backward one on lags -1..-(L-1);
+together they are one circular kernel of length 2L, so one FFT forward and one back serve both
+directions. Inference keeps the spectra of the kernels, which depend on neither the signal nor the
+noise level. Training on short sequences multiplies by the Toeplitz matrix of the same kernel
+instead, in bfloat16 under autocast: less memory traffic than fp32 spectra.
 
-Layout inside the network is (channels, batch, time): every 1x1 convolution is then one matrix product.
+Layout inside the network is (channels, batch, time): every 1x1 convolution is then one matrix
+product.
 
 References:
-    | On the Parameterization and Initialization of Diagonal State Space Models (Gu et al., 2022), arXiv:2206.11893
+    | On the Parameterization and Initialization of Diagonal State Space Models (Gu et al., 2022),
+      arXiv:2206.11893
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +38,7 @@ TOEPLITZ_LENGTH = 256
 
 
 class S4D(nn.Module):
-    """Creates the bidirectional convolution of H channels; it neither mixes channels nor has a nonlinearity.
+    """Creates the bidirectional convolution of H channels, linear and without mixing them.
 
     Arguments:
         channels: The number H of channels.
@@ -55,10 +60,11 @@ class S4D(nn.Module):
         self.d = nn.Parameter(torch.randn(channels))
         self._spectra: dict[int, Tensor] = {}
         for parameter in (self.log_dt, self.a, self.b):
-            parameter.state_space = True  # type: ignore[attr-defined]  # own learning rate, no decay
+            # The optimizer gives these a learning rate of their own and no weight decay.
+            parameter.state_space = True  # type: ignore[attr-defined]
 
     def kernels(self, length: int) -> Tensor:
-        """Generates the forward and backward kernels, with shape (2, channels, length), in float32."""
+        """Generates the forward and backward kernels, shape (2, channels, length), in float32."""
         with torch.autocast(self.a.device.type, enabled=False):
             dt = self.log_dt.exp()[:, None]
             a_re, a_im = -self.a.exp(), self.b
@@ -112,9 +118,9 @@ class S4D(nn.Module):
         self.clear_cache()
         return super().train(mode)
 
-    def _apply(self, *args: object, **kwargs: object) -> "S4D":
+    def _apply(self, *args: Any, **kwargs: Any) -> "S4D":
         self.clear_cache()
-        return super()._apply(*args, **kwargs)  # type: ignore[arg-type]
+        return super()._apply(*args, **kwargs)
 
 
 def _powers(re: Tensor, im: Tensor, stride: int, count: int) -> tuple[Tensor, Tensor]:
@@ -125,7 +131,7 @@ def _powers(re: Tensor, im: Tensor, stride: int, count: int) -> tuple[Tensor, Te
 
 
 def bidirectional(kernels: Tensor) -> Tensor:
-    """Joins kernels (2, channels, length) to one of lags -(length-1)..length-1, shape (channels, 2 length - 1).
+    """Joins kernels (2, channels, L) to one of lags -(L-1)..L-1, with shape (channels, 2L - 1).
 
     The backward kernel's entry j acts on lag -1-j; its last entry has no lag to act on.
     """
@@ -137,14 +143,18 @@ def kernel_spectrum(kernel: Tensor) -> Tensor:
     """Computes the spectrum of the circular kernel of length 2L from (channels, 2L - 1) lags."""
     length = (kernel.shape[-1] + 1) // 2
     circular = torch.cat(
-        [kernel[..., length - 1 :], kernel.new_zeros(kernel.shape[0], 1), kernel[..., : length - 1]],
+        [
+            kernel[..., length - 1 :],
+            kernel.new_zeros(kernel.shape[0], 1),
+            kernel[..., : length - 1],
+        ],
         dim=-1,
     )
     return torch.fft.rfft(circular)
 
 
 def fft_convolve(u: Tensor, spectrum: Tensor) -> Tensor:
-    """Convolves u (channels, batch, L) with a kernel's spectrum (channels, L + 1), in float32 at least."""
+    """Convolves u (channels, batch, L) with a spectrum (channels, L + 1), at least in float32."""
     length = u.shape[-1]
     with torch.autocast(u.device.type, enabled=False):
         wide = u if u.dtype == torch.float64 else u.float()
@@ -153,8 +163,9 @@ def fft_convolve(u: Tensor, spectrum: Tensor) -> Tensor:
 
 
 def toeplitz_convolve(u: Tensor, kernel: Tensor) -> Tensor:
-    """Convolves u (channels, batch, L) with lags (channels, 2L - 1) by one matrix product per channel."""
-    return _Toeplitz.apply(u, kernel)  # type: ignore[no-any-return,no-untyped-call]
+    """Convolves u (channels, batch, L) with lags (channels, 2L - 1) by a matrix product each."""
+    product: Tensor = _Toeplitz.apply(u, kernel)
+    return product
 
 
 def _toeplitz(kernel: Tensor, length: int) -> Tensor:
@@ -163,7 +174,7 @@ def _toeplitz(kernel: Tensor, length: int) -> Tensor:
 
 
 class _Toeplitz(torch.autograd.Function):
-    """The product u T, with a backward that sums the diagonals of dT instead of scattering them."""
+    """The product u T; its backward sums the diagonals of dT instead of scattering them."""
 
     @staticmethod
     def forward(ctx, u: Tensor, kernel: Tensor) -> Tensor:  # type: ignore[no-untyped-def]

@@ -1,16 +1,18 @@
-r"""The SaShiMi diffusion backbone, with S4D layers: a U-Net over time whose blocks see the whole record.
+r"""The SaShiMi diffusion backbone, with S4D layers: a U-Net over time, global at every tier.
 
-Blocks of one tier share a width and a rate; between tiers, pools fold neighboring samples into channels. A block is
+Blocks of one tier share a width and a rate; between tiers, pools fold neighboring samples into
+channels. A block is
 
     x = x + GLU(W_o GELU(S4D(N1(x) + W_t e))),        x = x + W_2 GELU(W_1 N2(x)),
 
-with e the embedding of the noise level and N a norm over channels at each time step with one gain and one shift.
-Skips add the input of every layer of the way down to the output of its partner on the way up. The head starts at
-zero, so that an untrained network predicts zero.
+with e the embedding of the noise level and N a norm over channels at each time step with one gain
+and one shift. Skips add the input of every layer of the way down to the output of its partner on
+the way up. The head starts at zero, so that an untrained network predicts zero.
 
-Two sizes are named. `paper` is the network of the midpoint-guidance paper (about 15.4 million parameters with S4D in
-place of S4-NPLR). `small` deviates to fit two CPU cores: a *strided stem* folds four samples into channels before the
-first tier, so the widest tensors run at a quarter of the rate, and the embedding is narrower.
+Two sizes are named. `paper` is the network of the midpoint-guidance paper (about 15.4 million
+parameters with S4D in place of S4-NPLR). `small` deviates to fit two CPU cores: a *strided stem*
+folds four samples into channels before the first tier, so the widest tensors run at a quarter of
+the rate, and the embedding is narrower.
 
 References:
     | It's Raw! Audio Generation with State-Space Models (Goel et al., 2022), arXiv:2202.09729
@@ -23,7 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ecgdiff.models.s4 import S4D
@@ -38,7 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class SaShiMi(nn.Module):
-    """Creates the network; it maps (batch, channels, time) and one number per item to the same shape.
+    """Creates the network; it maps (batch, channels, time) and a level per item to the same shape.
 
     Arguments:
         channels: The number of leads in and out.
@@ -84,9 +86,7 @@ class SaShiMi(nn.Module):
         nn.init.zeros_(self.output.weight)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """Maps x of shape (batch, channels, time) at levels of shape (batch,); time must be a multiple of
-        the stem times the pools (attribute `multiple`).
-        """
+        """Maps x (batch, channels, time) at levels (batch,); `multiple` must divide time."""
         if x.shape[-1] % self.multiple:
             raise ValueError(
                 f"The network needs a length that is a multiple of {self.multiple}, got "
@@ -109,25 +109,26 @@ class SaShiMi(nn.Module):
 
 
 class LevelEmbedding(nn.Module):
-    """Creates the embedding: sines and cosines of the level, then two layers with SiLU, shape (t_width, batch)."""
+    """Creates the embedding: sines and cosines of the level, then two layers with SiLU."""
 
     def __init__(self, features: int, width: int, scale: float) -> None:
         super().__init__()
         half = features // 2
         rates = torch.exp(-math.log(1e4) * torch.arange(half) / (half - 1))
+        self.rates: Tensor
         self.register_buffer("rates", scale * rates, persistent=False)
         self.first = nn.Linear(features, width)
         self.second = nn.Linear(width, width)
 
     def forward(self, level: Tensor) -> Tensor:
-        """Embeds levels of shape (batch,)."""
+        """Embeds levels (batch,), with shape (t_width, batch)."""
         angle = level[:, None].to(self.rates.dtype) * self.rates
         features = torch.cat([angle.sin(), angle.cos()], dim=-1).to(self.first.weight.dtype)
         return F.silu(self.second(F.silu(self.first(features)))).t()
 
 
 class Mix(nn.Module):
-    """Creates a 1x1 convolution on (channels, batch, time): one matrix product over all samples."""
+    """Creates a 1x1 convolution on (channels, batch, time): one matrix product for all samples."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()

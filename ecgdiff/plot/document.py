@@ -8,7 +8,7 @@ from ecgdiff.plot.plotly import NOTICE
 from ecgdiff.plot.traces import PX_PER_MM
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from ecgdiff.plot.plotly import Figure
 
 __all__ = ["write_html"]
 

@@ -25,7 +25,7 @@ from ecgdiff.plot.paper import (
 from ecgdiff.plot.sheet import ReconstructionLike, RecordingLike, Sheet, cut
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from plotly.graph_objects import Figure as Figure
 
 __all__ = ["BANNER", "MAX_STEPS", "NOTICE", "ecg"]
 
@@ -349,7 +349,7 @@ def _layout(
 def _figure(data: list[traces.Trace], layout: dict[str, Any]) -> "Figure":
     """Returns the figure; the only place that imports plotly."""
     try:
-        from plotly.graph_objects import Figure
+        from plotly.graph_objects import Figure as Figure
     except ImportError as error:
         raise ImportError("Plots need plotly: pip install 'ecgdiff[plot]'.") from error
     return Figure(data=data, layout=layout)

@@ -23,15 +23,24 @@ class RecordingLike(Protocol):
     """
 
     @property
-    def signal(self) -> NDArray[np.float32]: ...  # noqa: D102
+    def signal(self) -> NDArray[np.float32]:
+        """Voltages in mV, (leads, time)."""
+
     @property
-    def sampling_rate(self) -> float: ...  # noqa: D102
+    def sampling_rate(self) -> float:
+        """In Hz."""
+
     @property
-    def leads(self) -> tuple[str, ...]: ...  # noqa: D102
+    def leads(self) -> tuple[str, ...]:
+        """Names of the leads."""
+
     @property
-    def provenance(self) -> tuple[str, ...]: ...  # noqa: D102
+    def provenance(self) -> tuple[str, ...]:
+        """One word per lead."""
+
     @property
-    def meta(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def meta(self) -> Mapping[str, Any]:
+        """How it was made."""
 
 
 @runtime_checkable
@@ -43,17 +52,28 @@ class ReconstructionLike(Protocol):
     """
 
     @property
-    def draws(self) -> NDArray[np.float32]: ...  # noqa: D102
+    def draws(self) -> NDArray[np.float32]:
+        """Draws in mV, (draws, leads, time)."""
+
     @property
-    def measured(self) -> NDArray[np.bool_]: ...  # noqa: D102
+    def measured(self) -> NDArray[np.bool_]:
+        """True where measured, (leads, time)."""
+
     @property
-    def sampling_rate(self) -> float: ...  # noqa: D102
+    def sampling_rate(self) -> float:
+        """In Hz."""
+
     @property
-    def leads(self) -> tuple[str, ...]: ...  # noqa: D102
+    def leads(self) -> tuple[str, ...]:
+        """Names of the leads."""
+
     @property
-    def provenance(self) -> tuple[str, ...]: ...  # noqa: D102
+    def provenance(self) -> tuple[str, ...]:
+        """One word per lead."""
+
     @property
-    def meta(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def meta(self) -> Mapping[str, Any]:
+        """How it was made."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ def test_two_level_kernel_is_the_naive_one(length: int) -> None:
 
 
 def test_kernel_is_the_recurrence() -> None:
-    """x_k = e^{dt A} x_{k-1} + (e^{dt A} - 1)/A u_k, y_k = 2 Re C x_k: zero-order hold, stepped."""
+    """x_k = e^{dt A} x_{k-1} + (e^{dt A} - 1)/A u_k, y_k = 2 Re C x_k: zero-order hold,
+    stepped."""
     layer, length = _layer(), 64
     u = torch.randn(3, length, dtype=torch.float64)
     dt = layer.log_dt.exp()[:, None]
@@ -49,7 +50,9 @@ def test_kernel_is_the_recurrence() -> None:
         x = (dt * a).exp() * x + ((dt * a).exp() - 1) / a * u[:, k : k + 1]
         steps.append(2 * (c * x).sum(-1).real)
     kernel = layer.kernels(length)[0]
-    causal = torch.stack([(kernel[:, : k + 1].flip(-1) * u[:, : k + 1]).sum(-1) for k in range(length)])
+    causal = torch.stack(
+        [(kernel[:, : k + 1].flip(-1) * u[:, : k + 1]).sum(-1) for k in range(length)]
+    )
     torch.testing.assert_close(torch.stack(steps), causal)
 
 
@@ -91,7 +94,9 @@ def test_cached_inference_is_the_training_path_and_follows_the_weights() -> None
         assert not layer._spectra
         layer.c.mul_(2)
         layer.eval()
-        torch.testing.assert_close(layer(u) - layer.d[:, None, None] * u, 2 * (expected - layer.d[:, None, None] * u))
+        torch.testing.assert_close(
+            layer(u) - layer.d[:, None, None] * u, 2 * (expected - layer.d[:, None, None] * u)
+        )
 
 
 def test_long_sequences_take_the_fft(monkeypatch: pytest.MonkeyPatch) -> None:

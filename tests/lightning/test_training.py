@@ -1,0 +1,172 @@
+"""Training: what is learned, averaged, resumed and exported, on a tiny network and made-up ECGs."""
+
+import math
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from ecgdiff.ecg.leads import LEADS_8
+from ecgdiff.lightning import datamodule as data_file
+from ecgdiff.lightning.datamodule import PTBXLDataModule
+from ecgdiff.lightning.ema import WeightAverages
+from ecgdiff.lightning.prior import BANDS, DiffusionPrior, band_losses
+from ecgdiff.models import sashimi
+
+pytestmark = [
+    # Lightning's own remarks on loaders without workers and short epochs.
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec"),
+    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+]
+TINY = {"d_model": 8, "n_layers": 1, "pool": (2,), "state": 8, "t_features": 8, "t_width": 8}
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty records of eight correlated leads, 64 samples, in place of PTB-XL."""
+    time = torch.arange(64) / 10
+    phase = 6 * torch.rand(40, 1, 1, generator=torch.Generator().manual_seed(0))
+    waves = 200 * torch.sin(time + phase) * torch.linspace(0.5, 1.5, 8)[:, None]
+    monkeypatch.setattr(data_file, "load_fold_set", lambda *_: (waves.to(torch.int16), 0))
+    monkeypatch.setitem(sashimi.PRESETS, "small", TINY)
+
+
+def model(**settings: object) -> DiffusionPrior:
+    torch.manual_seed(1)
+    return DiffusionPrior(**{"scale": 0.2, "warmup": 2, "total_steps": 8, **settings})  # type: ignore[arg-type]
+
+
+def data() -> PTBXLDataModule:
+    return PTBXLDataModule(root="", batch_size=8, steps_per_epoch=4)
+
+
+def trainer(folder: Path, steps: int) -> pl.Trainer:
+    saver = pl.callbacks.ModelCheckpoint(folder, every_n_train_steps=1, save_top_k=-1)
+    return pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        callbacks=[WeightAverages([0.9, 0.99]), saver],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        gradient_clip_val=1.0,
+    )
+
+
+def averages(t: pl.Trainer) -> WeightAverages:
+    return next(c for c in t.callbacks if isinstance(c, WeightAverages))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("stop", [3, 5])
+def test_a_resumed_run_is_the_same_run_bit_for_bit(
+    made_up: None, tmp_path: Path, stop: int
+) -> None:
+    straight, whole = model(), trainer(tmp_path / "a", 8)
+    whole.fit(straight, data())
+    first = trainer(tmp_path / "b", stop)
+    first.fit(model(), data())
+    saved = next((tmp_path / "b").glob(f"*step={stop}.ckpt"))
+    resumed, second = model(), trainer(tmp_path / "c", 8)
+    torch.manual_seed(99)  # global randomness must not matter
+    second.fit(resumed, data(), ckpt_path=str(saved), weights_only=True)
+    for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for decay in (0.9, 0.99):
+        left, right = averages(whole)._averages[decay], averages(second)._averages[decay]
+        assert all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_averages_follow_their_formula(made_up: None, tmp_path: Path) -> None:
+    history: list[torch.Tensor] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, *args: object) -> None:
+            history.append(args[1].net.input.weight.detach().clone())  # type: ignore[attr-defined]
+
+    module, t = model(), trainer(tmp_path, 6)
+    t.callbacks.append(Watch())  # type: ignore[attr-defined]
+    expected = module.net.input.weight.detach().clone()
+    t.fit(module, data())
+    for k, weight in enumerate(history, start=1):
+        keep = min(0.99, (1 + k) / (10 + k))
+        expected = keep * expected + (1 - keep) * weight
+    torch.testing.assert_close(averages(t)._averages[0.99]["net.input.weight"], expected)
+
+
+def test_swapping_puts_everything_back(made_up: None, tmp_path: Path) -> None:
+    module, t = model(), trainer(tmp_path, 4)
+    t.fit(module, data())
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    with averages(t).swapped(module, 0.99):
+        assert any((v != before[k]).any() for k, v in module.state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+@pytest.mark.parametrize("objective", ["edm", "eps"])
+def test_training_lowers_the_loss(made_up: None, tmp_path: Path, objective: str) -> None:
+    module = model(objective=objective, lr=1e-2, total_steps=60)
+    d = data()
+    d.setup("fit")
+    x0 = module.to_units(d.validation_set)
+    start = sum(band_losses(module.denoiser(), x0, 0)[3:6])
+    trainer(tmp_path, 60).fit(module, d)
+    module.eval()
+    assert sum(band_losses(module.denoiser(), x0, 0)[3:6]) < 0.7 * start
+
+
+def test_an_untrained_network_has_loss_one_in_every_band(made_up: None) -> None:
+    """F = 0 means D = c_skip x, whose weighted loss is 1 on data of unit variance."""
+    module = model().eval()
+    x0 = torch.randn(64, 8, 64)
+    assert all(abs(loss - 1) < 0.05 for loss in band_losses(module.denoiser(), x0, 0))
+
+
+def test_every_record_once_per_epoch_and_ranks_share_them(made_up: None) -> None:
+    d = data()
+    d.setup("fit")
+    seen = torch.cat([d.train_batch(step, rank, 2) for step in range(2) for rank in (0, 1)])
+    assert len({tuple(r.flatten().tolist()) for r in seen}) == 32
+    assert not torch.equal(d.train_batch(0), d.train_batch(5))
+    torch.testing.assert_close(d.train_batch(3), d.train_batch(3))
+    with pytest.raises(ValueError, match="cannot fill one batch"):
+        PTBXLDataModule(root="", batch_size=64).train_batch(0)
+
+
+def test_noise_levels_follow_the_stated_mixture() -> None:
+    module = model(sigma_log_mean=0.9, sigma_log_std=1.6, uniform_share=0.2)
+    ln = module.draw_sigma(200_000, torch.Generator().manual_seed(0)).log()
+    low, high = math.log(0.005), math.log(160)
+    mean = 0.8 * 0.9 + 0.2 * (low + high) / 2
+    second = 0.8 * (1.6**2 + 0.9**2) + 0.2 * (low**2 + low * high + high**2) / 3
+    assert abs(float(ln.mean()) - mean) < 0.02
+    assert abs(float(ln.square().mean()) - second) < 0.05
+    assert float(ln.min()) < -3 and len(BANDS) == 8
+
+
+def test_learning_rate_warms_up_and_comes_down_to_one_percent() -> None:
+    module = model(warmup=10, total_steps=110)
+    rates = [module.rate(k) for k in range(111)]
+    assert rates[0] == 0.1 and rates[9] == 1.0 and rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.505) and rates[110] == pytest.approx(0.01)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_state_space_parameters_have_their_own_group(made_up: None) -> None:
+    module = model(lr=5e-3)
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    assert [g["weight_decay"] for g in groups] == [0.01, 0.0, 0.0]
+    assert [g["initial_lr"] for g in groups] == [5e-3, 5e-3, 1e-3]
+    assert sum(len(g["params"]) for g in groups) == len(list(module.parameters()))
+    assert len(groups[2]["params"]) == 3 * sum(
+        1 for m in module.modules() if type(m).__name__ == "S4D"
+    )
+
+
+def test_default_leads_are_the_eight() -> None:
+    assert PTBXLDataModule(root="x").leads == LEADS_8
