@@ -1,6 +1,7 @@
-"""Training: what is learned, averaged, resumed and exported, on a tiny network and made-up ECGs."""
+"""Training: what is learned, averaged, resumed and exported; a tiny net on made-up ECGs."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ def test_learning_rate_warms_up_and_comes_down_to_one_percent() -> None:
     rates = [module.rate(k) for k in range(111)]
     assert rates[0] == 0.1 and rates[9] == 1.0 and rates[10] == 1.0
     assert rates[60] == pytest.approx(0.505) and rates[110] == pytest.approx(0.01)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
 def test_state_space_parameters_have_their_own_group(made_up: None) -> None:

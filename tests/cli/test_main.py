@@ -1,0 +1,121 @@
+"""The command line as a user meets it: files, exit codes, messages."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ecgdiff
+from ecgdiff.cli.main import main
+from ecgdiff.demo import load_truth, watch_csv
+from ecgdiff.ecg.leads import LEADS_12
+from ecgdiff.ecg.recording import Recording
+
+FEW = ["--draws", "2"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's folder, made once."""
+    folder = tmp_path_factory.mktemp("demo")
+    assert main(["demo", "--out", str(folder), *FEW]) == 0
+    return folder
+
+
+def test_demo_writes_figure_draws_and_record(demo: Path) -> None:
+    page = (demo / "demo.html").read_text(encoding="utf-8")
+    assert "research use only" in page and "SYNTHETIC" in page and "truth" in page
+    assert "<script src=" not in page  # self-contained
+    with np.load(demo / "demo_draws.npz") as file:
+        draws, leads = file["draws"], tuple(file["leads"])
+        meta = json.loads(str(file["meta"]))
+    assert draws.shape == (2, 12, 1000) and leads == LEADS_12 and np.isfinite(draws).all()
+    assert meta["seed"] == 0 and len(meta["model_sha256"]) == 64
+    assert "research use only" in meta["notice"]
+    median = ecgdiff.read(demo / "demo_median.hea")
+    assert median.provenance == ("measured", *["synthetic"] * 11)
+    header = (demo / "demo_median.hea").read_text()
+    for word in ("NOT ACQUIRED", "synthetic: II", "seed: 0", "research use only", meta["prior"]):
+        assert word in header
+
+
+def test_demo_keeps_the_watch_lead_and_the_limb_laws(demo: Path) -> None:
+    with np.load(demo / "demo_draws.npz") as file:
+        draws = file["draws"].astype(np.float64)
+    with watch_csv() as path:
+        measured = ecgdiff.read(path).resample(100.0).lead("I")
+    np.testing.assert_allclose(draws[:, 0], np.broadcast_to(measured, (2, 1000)), atol=1e-6)
+    i, ii, iii, avr, avl, avf = (draws[:, k] for k in range(6))
+    for gap in (i + iii - ii, avr + (i + ii) / 2, avl - (i - iii) / 2, avf - (ii + iii) / 2):
+        assert np.abs(gap).max() < 1e-6
+
+
+def test_demo_recording_is_one_recording() -> None:
+    """The watch file holds lead I of the twelve leads that are drawn as the truth."""
+    with watch_csv() as path:
+        watch = ecgdiff.read(path)
+    assert watch.leads == ("I",) and watch.sampling_rate == 512.0
+    truth = load_truth()
+    assert truth.leads == LEADS_12
+    error = watch.resample(100.0).lead("I") - truth.lead("I")
+    assert np.abs(error[10:-10]).max() < 0.02
+
+
+def test_reconstruct_a_record_that_lost_leads_and_a_block(tmp_path: Path) -> None:
+    source = tmp_path / "ward"
+    ecgdiff.write(load_truth(), source)
+    lost = ["--lost", "V1", "V2", "3.0-5.5"]
+    command = ["reconstruct", str(source), "--out", str(tmp_path / "out"), *lost, *FEW]
+    assert main(command) == 0
+    with np.load(tmp_path / "out" / "ward_draws.npz") as file:
+        measured, draws = file["measured"], file["draws"]
+    truth = load_truth().signal
+    assert not measured[:, 300:550].any() and not measured[6:8].any()
+    for draw in draws:
+        np.testing.assert_allclose(draw[measured], truth[measured], atol=2e-3)
+
+
+def test_results_are_not_replaced_unasked(
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with watch_csv() as path:
+        command = ["reconstruct", str(path), "--out", str(tmp_path), *FEW]
+        assert main(command) == 0
+        named = capsys.readouterr().out
+        assert all(Path(line.split(": ")[1]).is_file() for line in named.splitlines())
+        assert main(command) == 1
+        assert "--overwrite" in capsys.readouterr().err
+        assert main([*command, "--overwrite"]) == 0
+
+
+def test_refusals_name_the_number_and_have_their_own_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = tmp_path / "flat.npz"
+    ecgdiff.write(Recording(np.zeros((1, 1000)), 100.0, ("I",)), flat)
+    assert main(["reconstruct", str(flat), "--out", str(tmp_path / "out")]) == 3
+    assert "flat" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["reconstruct", str(tmp_path / "absent.csv"), "--out", str(tmp_path)]) == 1
+    assert "absent.csv" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as usage:
+        main(["reconstruct", str(flat)])
+    assert usage.value.code == 2
+    with pytest.raises(SystemExit):
+        main(["reconstruct", str(flat), "--out", "x", "--lost", "a-b"])
+
+
+def test_read_says_what_is_there_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with watch_csv() as path:
+        assert main(["read", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["leads"] == ["I"] and found["sampling_rate_hz"] == 512.0
+    assert found["refused"] is False and found["measured"] == {"I": 1.0}
+
+
+def test_info_prints_the_card(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    card = capsys.readouterr().out
+    for word in ("PTB-XL", "Total-variance", "esearch use only", "mV"):
+        assert word in card
