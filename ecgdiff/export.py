@@ -4,15 +4,19 @@ Every file says that it is synthetic, by what method, from which weights and wit
 """
 
 import json
+import re
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from ecgdiff.ecg.io import write_wfdb
+from ecgdiff.ecg.preprocess import baseline
 from ecgdiff.ecg.recording import Recording
 from ecgdiff.reconstruction import Reconstruction
 
-__all__ = ["NOTICE", "export", "export_paths"]
+__all__ = ["NOTICE", "check_plotting", "export", "export_paths"]
 
 NOTICE = "research use only, not for clinical or diagnostic purposes"
 
@@ -20,6 +24,8 @@ NOTICE = "research use only, not for clinical or diagnostic purposes"
 def export_paths(folder: str | Path, stem: str) -> dict[str, Path]:
     """Names the files that :func:`export` writes: figure, draws, median (header and samples)."""
     folder = Path(folder)
+    # WFDB record names hold letters, digits, hyphens and underscores only.
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", stem)
     return {
         "figure": folder / f"{stem}.html",
         "draws": folder / f"{stem}_draws.npz",
@@ -29,7 +35,12 @@ def export_paths(folder: str | Path, stem: str) -> dict[str, Path]:
 
 
 def export(
-    result: Reconstruction, folder: str | Path, stem: str, *, truth: Recording | None = None
+    result: Reconstruction,
+    folder: str | Path,
+    stem: str,
+    *,
+    truth: Recording | None = None,
+    start: float = 0.0,
 ) -> dict[str, Path]:
     """Writes the figure (HTML), the draws (NPZ) and the median reconstruction (WFDB).
 
@@ -38,6 +49,7 @@ def export(
         folder: Where to; made if absent.
         stem: First part of the file names.
         truth: The true 12 leads, drawn behind the reconstruction.
+        start: The second at which the figure's page of 10 s begins.
 
     Returns:
         The files written, by what they hold.
@@ -46,11 +58,20 @@ def export(
 
     paths = export_paths(folder, stem)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    figure = plot.ecg(result, truth=truth, title=stem)
-    plot.write_html(figure, paths["figure"], title=stem)
     write_draws(result, paths["draws"])
+    if truth is not None:
+        drift = baseline(truth.signal, truth.sampling_rate)
+        truth = replace(truth, signal=truth.signal - drift)
+    figure = plot.ecg(result, truth=truth, title=stem, start=start)
+    plot.write_html(figure, paths["figure"], title=stem)
     write_wfdb(result.to_recording("median"), paths["median"], comments=_comments(result))
     return paths
+
+
+def check_plotting() -> None:
+    """Raises ImportError, with what to install, if figures cannot be drawn."""
+    if find_spec("plotly") is None:
+        raise ImportError("Figures need plotly: pip install 'ecgdiff[plot]'.")
 
 
 def write_draws(result: Reconstruction, path: Path) -> None:

@@ -4,14 +4,21 @@ The quality gate, then :mod:`ecgdiff.prepare` (resample, pick leads, filter), th
 windows (:mod:`ecgdiff.windowed`), and back to millivolts with the measured samples as measured.
 """
 
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ecgdiff.ecg.leads import LEADS_8
+from ecgdiff.ecg.preprocess import CUTOFF_HZ
 from ecgdiff.ecg.quality import check
 from ecgdiff.ecg.recording import Recording
+from ecgdiff.errors import OperatorError
+from ecgdiff.lost import Lost, lose
 from ecgdiff.prepare import Noise, Prepared, prepare
 from ecgdiff.prior import Prior, load_prior
 from ecgdiff.reconstruction import Reconstruction
@@ -19,11 +26,9 @@ from ecgdiff.samplers import SAMPLERS
 from ecgdiff.samplers.base import Progress, Sampler
 from ecgdiff.windowed import draw_windows, windows_of
 
-__all__ = ["DEFAULT_SAMPLER", "Lost", "lose", "reconstruct"]
+__all__ = ["DEFAULT_SAMPLER", "reconstruct"]
 
 DEFAULT_SAMPLER = "surrogate"
-
-Lost = Iterable[str | tuple[float, float]] | Mapping[str, Iterable[tuple[float, float]]]
 
 
 def reconstruct(
@@ -65,56 +70,59 @@ def reconstruct(
         raise ValueError(f"draws and batch_size must be at least 1, got {draws}, {batch_size}.")
     began = time.perf_counter()
     report = check(recording := lose(recording, lost))
-    report.raise_for(allow=tuple(allow))
-    prior = prior if isinstance(prior, Prior) else _cached_prior(str(prior))
+    report.raise_for([allow] if isinstance(allow, str) else allow)
+    prior = _checked_prior(prior)
     method = sampler if isinstance(sampler, Sampler) else _named_sampler(sampler)
     prepared = prepare(recording, prior.sampling_rate, noise)
     size = {"draws": draws, "batch_size": batch_size}
-    drawn = draw_windows(prior, method, prepared, seed=seed, progress=progress, **size)
-    settings = {
-        "sampler": repr(method),
-        "seed": seed,
-        "noise_mv": dict(noise) if isinstance(noise, Mapping) else noise,
-        "warnings": [finding.message for finding in report.findings],
-        "seconds": round(time.perf_counter() - began, 2),
-    }
+    seeds = f"{seed}/{_fingerprint(recording)}"
+    drawn = draw_windows(prior, method, prepared, seed=seeds, progress=progress, **size)
+    meta = _origin(prior, method, prepared)
+    meta |= {"seed": seed, "seconds": round(time.perf_counter() - began, 2)}
+    meta["noise_mv"] = dict(noise) if isinstance(noise, Mapping) else noise
+    meta["warnings"] = [finding.message for finding in report.findings]
     return Reconstruction(
         draws=drawn,
         recording=recording,
         measured=prepared.measured,
         sampling_rate=prior.sampling_rate,
         provenance=prepared.provenance,
-        meta={**settings, **_origin(prior, method, prepared)},
+        baseline=prepared.baseline_12(),
+        meta=meta,
     )
 
 
-def lose(recording: Recording, lost: Lost) -> Recording:
-    """Returns the recording with leads or blocks set to "not measured", that is NaN.
-
-    Arguments:
-        recording: The recording.
-        lost: Lead names, and (start, stop) in seconds for a block lost on all leads; or a mapping
-            from lead names to blocks lost on that lead.
-    """
-    if isinstance(lost, Mapping):
-        return recording.with_lost(lead_blocks=lost)
-    items = [lost] if isinstance(lost, str) else list(lost)
-    leads = [item for item in items if isinstance(item, str)]
-    blocks = [item for item in items if not isinstance(item, str)]
-    return recording.with_lost(leads=leads, blocks=blocks) if items else recording
+def _fingerprint(recording: Recording) -> str:
+    """A name for the recording's content, so that two patients do not share their noise."""
+    content = hashlib.sha256(np.nan_to_num(recording.signal, nan=-1e9).tobytes())
+    content.update(f"{recording.leads}{recording.sampling_rate!r}".encode())
+    return content.hexdigest()[:16]
 
 
 def _origin(prior: Prior, method: Sampler, prepared: Prepared) -> dict[str, Any]:
     """What the draws come from: prior, its band, and what they cost."""
     nfe = method.nfe()
     return {
+        "sampler": repr(method),
         "prior": prior.name,
         "model_sha256": prior.config.get("sha256", ""),
         "band": prior.config.get("band", ""),
-        "windows": len(windows_of(prior, prepared.n_samples)),
+        "windows": len(windows_of(prior, prepared)),
         "network_calls_per_window": {"forward": nfe.forward, "vjp": nfe.vjp},
         "clipped_samples": prepared.clipped,
     }
+
+
+def _checked_prior(prior: str | Path | Prior) -> Prior:
+    """Loads a prior; refuses leads or a filter that are not what :mod:`ecgdiff.prepare` writes."""
+    prior = prior if isinstance(prior, Prior) else _cached_prior(str(prior))
+    highpass = prior.config.get("highpass_hz", CUTOFF_HZ)
+    if prior.leads != LEADS_8 or highpass != CUTOFF_HZ:
+        raise OperatorError(
+            f"The prior {prior.name} models {', '.join(prior.leads)} above {highpass} Hz; "
+            f"reconstruct needs {', '.join(LEADS_8)} above {CUTOFF_HZ} Hz."
+        )
+    return prior
 
 
 def _named_sampler(name: str) -> Sampler:

@@ -1,14 +1,15 @@
 r"""From a recording to what a prior can be asked about, and back.
 
 The priors model independent leads (I, II, V1-V6). What was measured is therefore written in these
-first: two or more limb leads fix I and II by least squares, with the noise that follows. One limb
-    lead alone other than I and II, say
-III = II - I, measures a direction in the plane of I and II; that plane is then rotated by an
-orthogonal Q so that the direction becomes a row of its own, and the rest is a mask as always.
+first: two or more limb leads fix I and II by least squares, with the noise that follows (the
+quality gate refuses limb leads that contradict each other). One limb lead alone other than I and
+II, say III = II - I, measures a direction in the plane of I and II; that plane is then rotated by
+an orthogonal Q so that the direction becomes a row of its own, and the rest is a mask as always.
 
 Per row the baseline is removed (:mod:`ecgdiff.ecg.preprocess`), so the prior sees what it was
 trained on; `restore` puts the measured samples and the baseline of the measured rows back. A
-measured sample therefore returns as it was.
+measured sample therefore returns as it was, at the prior's rate. Synthetic limb leads follow from
+Einthoven's law and so carry the baseline of the measured ones.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,9 @@ from ecgdiff.errors import OperatorError
 __all__ = ["Prepared", "prepare", "restore"]
 
 Noise = float | Mapping[str, float]
+LARGEST_NOISE_MV = 1.0
+# A shorter measured stretch between gaps cannot tell the ECG from its baseline.
+ISLAND_S = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,8 @@ class Prepared:
     Attributes:
         values: What was measured, without baseline; zero where nothing was.
         mask: True where a row was measured.
+        usable: True where, besides, the measured stretch is long enough to tell ECG from baseline;
+            only this is shown to the prior.
         sigma: Standard deviation of the measurement noise.
         baseline: What the preprocessing removed; zero in rows without any measured sample.
         rotation: The orthogonal matrix Q from (I, II, V1-V6) to rows, shape (8, 8).
@@ -45,6 +51,7 @@ class Prepared:
 
     values: NDArray[np.float32]
     mask: NDArray[np.bool_]
+    usable: NDArray[np.bool_]
     sigma: NDArray[np.float32]
     baseline: NDArray[np.float32]
     rotation: NDArray[np.float64]
@@ -56,6 +63,10 @@ class Prepared:
     def n_samples(self) -> int:
         """Length in samples at the prior's rate."""
         return int(self.values.shape[1])
+
+    def baseline_12(self) -> NDArray[np.float32]:
+        """The baseline of the twelve leads in mV, shape (12, time)."""
+        return derive_12(self.rotation.T @ self.baseline).astype(np.float32)
 
     @property
     def rotated(self) -> bool:
@@ -78,10 +89,11 @@ def prepare(recording: Recording, sampling_rate: float, noise: Noise) -> Prepare
     """
     if strange := [lead for lead in recording.leads if lead not in LEADS_12]:
         raise OperatorError(
-            f"The recording has the lead {strange[0]!r}, which is none of the twelve. If you know "
-            "what it stands for, say so: recording.with_leads_as('I')."
+            f"The recording has the lead {strange[0]!r}, which is none of the twelve. Leave it "
+            "out with recording.select(...), or, if you know what a single lead stands for, say "
+            "so: recording.with_leads_as('I')."
         )
-    recording = recording.resample(sampling_rate)
+    recording = _without_synthetic(recording).resample(sampling_rate)
     sigma = _noise_by_lead(noise, recording.leads)
     rows = np.full((len(LEADS_8), recording.n_samples), np.nan)
     spread = np.full(rows.shape, max(sigma.values()), dtype=np.float32)
@@ -97,6 +109,7 @@ def prepare(recording: Recording, sampling_rate: float, noise: Noise) -> Prepare
     return Prepared(
         values=np.where(mask, filtered, 0.0).astype(np.float32),
         mask=mask,
+        usable=_long_enough(mask, round(ISLAND_S * sampling_rate)),
         sigma=spread,
         baseline=drift,
         rotation=rotation,
@@ -127,6 +140,23 @@ def restore(
     return derive_12(prepared.rotation.T @ rows).astype(np.float32)
 
 
+def _without_synthetic(recording: Recording) -> Recording:
+    """What earlier draws invented is not evidence: synthetic leads count as lost."""
+    pairs = zip(recording.leads, recording.provenance, strict=True)
+    return recording.with_lost(leads=[lead for lead, word in pairs if word == "synthetic"])
+
+
+def _long_enough(mask: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
+    """The mask without runs shorter than `length` that end in a gap."""
+    out = mask.copy()
+    for row, kept in zip(mask, out, strict=True):
+        edges = np.flatnonzero(np.diff(row, prepend=False, append=False))
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            if stop - start < min(length, row.size):
+                kept[start:stop] = False
+    return out
+
+
 def _noise_by_lead(noise: Noise, leads: tuple[str, ...]) -> dict[str, float]:
     if isinstance(noise, Mapping):
         given = {canonical(lead): float(value) for lead, value in noise.items()}
@@ -135,8 +165,11 @@ def _noise_by_lead(noise: Noise, leads: tuple[str, ...]) -> dict[str, float]:
         sigma = {lead: given[lead] for lead in leads}
     else:
         sigma = dict.fromkeys(leads, float(noise))
-    if bad := [f"{k}: {v:g}" for k, v in sigma.items() if not 0 < v < np.inf]:
-        raise ValueError(f"The noise must be positive, in mV; got {', '.join(bad)}.")
+    if bad := [f"{k}: {v:g}" for k, v in sigma.items() if not 0 < v <= LARGEST_NOISE_MV]:
+        raise ValueError(
+            f"The noise must be positive and at most {LARGEST_NOISE_MV:g} mV (beyond that nothing "
+            f"is left of an ECG; is it in µV?), got {', '.join(bad)}."
+        )
     return sigma
 
 
@@ -157,11 +190,10 @@ def _limb_rows(
     matrix = LIMB_FROM_I_II[[LIMB.index(lead) for lead in present]]
     plane = _plane({present[int(k)] for k in finite[:, finite.sum(0) == 1].argmax(0)})
     rotation[:2, :2] = plane
-    patterns, group = np.unique(finite, axis=1, return_inverse=True)
-    for k, pattern in enumerate(patterns.T):
-        at = np.flatnonzero(group.reshape(-1) == k)
-        if pattern.sum() == 0:
-            continue
+    codes = np.packbits(finite, axis=0)[0]
+    for code in np.unique(codes[finite.any(0)]):
+        at = np.flatnonzero(codes == code)
+        pattern = finite[:, at[0]]
         inverse = plane @ np.linalg.pinv(matrix[pattern])
         usable = slice(0, 2) if pattern.sum() > 1 else _single(inverse)
         noise = np.array([sigma[lead] for lead in np.array(present)[pattern]])
@@ -196,6 +228,10 @@ def _single(inverse: NDArray[np.float64]) -> slice:
 def _provenance(recording: Recording, measured: NDArray[np.bool_]) -> tuple[str, ...]:
     words = []
     for lead, known in zip(LEADS_12, measured, strict=True):
-        itself = lead in recording.leads and bool(np.isfinite(recording.lead(lead)).all())
+        itself = (
+            lead in recording.leads
+            and recording.provenance[recording.leads.index(lead)] == "measured"
+            and bool(np.isfinite(recording.lead(lead)).all())
+        )
         words.append("synthetic" if not known.all() else "measured" if itself else "derived")
     return tuple(words)

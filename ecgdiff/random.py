@@ -56,7 +56,7 @@ class Streams:
 Generator = torch.Generator | Streams | None
 
 
-def streams(seed: int, record: str, draws: Iterable[int]) -> Streams:
+def streams(seed: int | str, record: str, draws: Iterable[int]) -> Streams:
     """Creates the streams of some draws of one record.
 
     Arguments:
@@ -67,7 +67,7 @@ def streams(seed: int, record: str, draws: Iterable[int]) -> Streams:
     return Streams([_seed(seed, record, draw) for draw in draws])
 
 
-def _seed(seed: int, record: str, draw: int) -> int:
+def _seed(seed: int | str, record: str, draw: int) -> int:
     digest = hashlib.sha256(f"{seed}/{record}/{draw}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 

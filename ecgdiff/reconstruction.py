@@ -29,6 +29,7 @@ class Reconstruction:
         sampling_rate: Of the draws, in Hz.
         provenance: One word per lead: "measured", "derived", or "synthetic" if any sample of it
             is.
+        baseline: What the preprocessing removed and the draws have back, in mV, shape (12, time).
         meta: How the draws were made.
     """
 
@@ -37,6 +38,7 @@ class Reconstruction:
     measured: NDArray[np.bool_]
     sampling_rate: float
     provenance: tuple[str, ...]
+    baseline: NDArray[np.float32]
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,8 +68,10 @@ class Reconstruction:
         return self._over_draws(lambda x: x.mean(0, dtype=np.float64), ())
 
     def std(self) -> NDArray[np.float32]:
-        """Pointwise standard deviation over draws in mV, shape (12, time)."""
-        return self._over_draws(lambda x: x.std(0, ddof=int(len(x) > 1), dtype=np.float64), ())
+        """Pointwise standard deviation over draws in mV, shape (12, time); NaN for one draw."""
+        if len(self.draws) == 1:
+            return np.full(self.draws.shape[1:], np.nan, np.float32)
+        return self._over_draws(lambda x: x.std(0, ddof=1, dtype=np.float64), ())
 
     def median(self) -> NDArray[np.float32]:
         """Pointwise median of I, II, V1-V6; the others follow from it; mV, shape (12, time)."""
@@ -75,8 +79,12 @@ class Reconstruction:
         return self._over_draws(lambda x: derive_12(np.median(x[:, rows], axis=0)), ())
 
     def quantile(self, q: float | Sequence[float]) -> NDArray[np.float32]:
-        """Pointwise quantiles over draws in mV, shape (12, time), or (len(q), 12, time)."""
-        return self._over_draws(lambda x: np.quantile(x, q, axis=0), np.shape(q))
+        """Pointwise quantiles over draws in mV, shape (12, time), or (len(q), 12, time).
+
+        Rank k of m draws estimates the quantile k / (m + 1), which is right for any distribution;
+        beyond the extreme ranks the extreme draws are returned.
+        """
+        return self._over_draws(lambda x: np.quantile(x, q, axis=0, method="weibull"), np.shape(q))
 
     def to_recording(self, which: str | int = "median") -> Recording:
         """Returns the median, or the draw of a number, as a recording with its provenance.
@@ -86,7 +94,7 @@ class Reconstruction:
         """
         if which == "median":
             signal = self.median()
-        elif isinstance(which, int) and 0 <= which < len(self.draws):
+        elif isinstance(which, int | np.integer) and 0 <= which < len(self.draws):
             signal = np.asarray(self.draws[which])
         else:
             raise ValueError(

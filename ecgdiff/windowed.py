@@ -1,9 +1,11 @@
 r"""Draws of recordings of any length, window by window.
 
 A recording longer than the prior's window is drawn from left to right: the stretch that a window
-shares with the one before is given to the sampler as observed, draw by draw. Each draw is thus one
-coherent ECG, its spread at a seam is that of any other place, and memory does not grow with the
-duration. Shorter recordings lie at the beginning of a window whose rest counts as lost.
+shares with the one before is given to the sampler as observed, draw by draw, so each draw is one
+coherent ECG. Gaps are drawn with the evidence on both of their sides where they fit into a window
+(:mod:`ecgdiff.ecg.windows`); what a lead shows more than a window later is not looked at. The
+working memory does not grow with the duration, and large results go to disk. Recordings shorter
+than a window lie at its beginning and the rest counts as lost.
 """
 
 import tempfile
@@ -13,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ecgdiff.ecg.leads import LEADS_12
-from ecgdiff.ecg.windows import fade_in, plan
+from ecgdiff.ecg.windows import Window, fade_in, plan
 from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.operators.masks import Mask, RotatedMask
 from ecgdiff.prepare import Prepared, restore
@@ -23,18 +25,19 @@ from ecgdiff.samplers.base import Progress, Sampler
 
 __all__ = ["draw_windows", "windows_of"]
 
-OVERLAP_S = 2.0
-# The end of a window, which has a neighbor on one side only, is not continued but drawn anew.
+CARRY_S = 1.75
 EDGE_S = 0.25
+SIGHT_S = 1.5
 # Standard deviation, in model units, with which a window must agree with the draw it continues.
 SEAM_SIGMA = 0.05
 # Draws larger than this live in a memory-mapped temporary file.
 IN_MEMORY_BYTES = 256 * 2**20
 
 
-def windows_of(prior: Prior, n_samples: int) -> list[tuple[int, int]]:
-    """Plans the windows of a recording of `n_samples` at the prior's rate: pairs (start, stop)."""
-    return plan(n_samples, prior.n_samples, round(OVERLAP_S * prior.sampling_rate))
+def windows_of(prior: Prior, prepared: Prepared) -> list[Window]:
+    """Plans the windows of a recording, at the prior's rate."""
+    carry, edge, sight = (round(s * prior.sampling_rate) for s in (CARRY_S, EDGE_S, SIGHT_S))
+    return plan(prepared.usable, prior.n_samples, carry=carry, edge=edge, sight=sight)
 
 
 def draw_windows(
@@ -43,7 +46,7 @@ def draw_windows(
     prepared: Prepared,
     *,
     draws: int,
-    seed: int,
+    seed: int | str,
     batch_size: int,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
@@ -58,7 +61,7 @@ def draw_windows(
         batch_size: Draws computed at once.
         progress: Called with the number of steps done and their total.
     """
-    windows = windows_of(prior, prepared.n_samples)
+    windows = windows_of(prior, prepared)
     out = _storage((draws, len(LEADS_12), prepared.n_samples))
     batches = [range(a, min(a + batch_size, draws)) for a in range(0, draws, batch_size)]
     told = _Counter(progress, len(batches) * len(windows))
@@ -71,17 +74,16 @@ def _draw_all(
     prior: Prior,
     method: Sampler,
     prepared: Prepared,
-    windows: list[tuple[int, int]],
+    windows: list[Window],
     batch: range,
-    seed: int,
+    seed: int | str,
     out: NDArray[np.float32],
     told: "_Counter",
 ) -> None:
     """Draws one batch over all windows and writes it to `out`."""
-    edge = round(EDGE_S * prior.sampling_rate)
     before: NDArray[np.float32] | None = None
     reached = 0
-    for start, stop in windows:
+    for start, stop, keep in windows:
         shared = reached - start if before is not None else 0
         tail = None if before is None else before[..., before.shape[-1] - shared :]
         observation = _observe(prior, prepared, start, stop, tail, len(batch))
@@ -97,7 +99,7 @@ def _draw_all(
         out[batch.start : batch.stop, :, start:stop] = restore(
             prior.scale * current, prepared, start
         )
-        before, reached = current[..., :-edge], stop - edge
+        before, reached = current[..., : keep - start], keep
 
 
 def _observe(
@@ -115,8 +117,9 @@ def _observe(
     sigma[:] = prepared.sigma[:, stop - 1 : stop] / prior.scale
     length = stop - start
     limit = prior.config.get("clip_mv", np.inf)
-    y[..., :length] = np.clip(prepared.values[:, start:stop], -limit, limit) / prior.scale
-    mask[..., :length] = prepared.mask[:, start:stop]
+    values = np.where(prepared.usable[:, start:stop], prepared.values[:, start:stop], 0.0)
+    y[..., :length] = np.clip(values, -limit, limit) / prior.scale
+    mask[..., :length] = prepared.usable[:, start:stop]
     sigma[:, :length] = prepared.sigma[:, start:stop] / prior.scale
     if tail is not None:
         shared = tail.shape[-1]

@@ -132,3 +132,19 @@ def test_what_cannot_be_written_is_refused() -> None:
     for noise in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="must be positive"):
             prepare(twelve(), RATE, noise)
+
+
+def test_a_short_measured_island_is_kept_but_not_shown_to_the_prior() -> None:
+    """A fifth of a second cannot tell ECG from baseline; half a second can."""
+    truth = twelve().select(["I", "V1"])
+    lost = truth.with_lost(lead_blocks={"V1": [(0, 4), (4.2, 7), (7.6, 10)]})
+    prepared = prepare(lost, RATE, 0.02)
+    assert prepared.mask[2].sum() == 80 and prepared.usable[2].sum() == 60
+    assert prepared.usable[0].all()
+    draws = restore(anything(), prepared)
+    np.testing.assert_allclose(draws[0, 6, 400:420], truth.lead("V1")[400:420], atol=1e-6)
+
+
+def test_noise_in_microvolts_is_noticed() -> None:
+    with pytest.raises(ValueError, match="is it in µV"):
+        prepare(twelve(), RATE, 20.0)

@@ -24,7 +24,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except SignalQualityError as error:
         print(f"ecgdiff: refused: {error}", file=sys.stderr)
         return 3
-    except (EcgDiffError, ValueError, OSError) as error:
+    except (EcgDiffError, ValueError, OSError, ImportError) as error:
         print(f"ecgdiff: {error}", file=sys.stderr)
         return 1
     return 0
@@ -99,6 +99,9 @@ def _add_input(command: argparse.ArgumentParser) -> None:
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--start", type=float, default=0.0, help="second at which the figure's 10 s page begins"
+    )
     command.add_argument("--draws", type=int, default=10, help="how many ECGs (default 10)")
     command.add_argument("--sampler", default=None, help="method (default: the package's)")
     command.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
@@ -151,6 +154,7 @@ def _reconstruct(options: argparse.Namespace) -> None:
     from ecgdiff.export import export_paths
 
     stem = options.file.stem
+    options.out.mkdir(parents=True, exist_ok=True)
     there = [path for path in export_paths(options.out, stem).values() if path.exists()]
     if there and not options.overwrite:
         raise EcgDiffError(f"{there[0]} exists already; give --overwrite, or another --out.")
@@ -178,9 +182,10 @@ def _run(
     """Reconstructs with a progress bar, writes the files and names them."""
     from tqdm import tqdm
 
-    from ecgdiff.export import export
+    from ecgdiff.export import check_plotting, export
     from ecgdiff.pipeline import DEFAULT_SAMPLER
 
+    check_plotting()
     with tqdm(desc=f"drawing {options.draws} ECGs", unit="step") as bar:
 
         def progress(done: int, total: int) -> None:
@@ -199,7 +204,8 @@ def _run(
     for warning in result.meta["warnings"]:
         print(f"ecgdiff: note: {warning}", file=sys.stderr)
     print(f"ecgdiff: {result}", file=sys.stderr)
-    for what, path in export(result, options.out, stem, truth=truth).items():
+    written = export(result, options.out, stem, truth=truth, start=options.start)
+    for what, path in written.items():
         print(f"{what}: {path}")
 
 

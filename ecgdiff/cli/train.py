@@ -15,8 +15,10 @@ class PriorCLI(LightningCLI):
     """Ties what must agree between model and trainer."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The learning-rate cosine ends with the training, and noise follows the global seed."""
+        """The learning rate comes down with the training, and one seed decides everything."""
         parser.link_arguments("trainer.max_steps", "model.total_steps")
+        parser.link_arguments("seed_everything", "model.seed")
+        parser.link_arguments("seed_everything", "data.seed")
 
 
 def main(args: list[str] | None = None) -> None:

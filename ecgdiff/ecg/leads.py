@@ -11,6 +11,7 @@ name, because their order differs between files.
 """
 
 import re
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "LIMB_FROM_I_II",
     "canonical",
     "derive_12",
+    "limb_contradiction",
 ]
 
 LIMB = ("I", "II", "III", "aVR", "aVL", "aVF")
@@ -97,3 +99,39 @@ def derive_12(signal_8: NDArray[_Float]) -> NDArray[_Float]:
     i, ii = signal_8[..., 0, :], signal_8[..., 1, :]
     limb = [i, ii, ii - i, -(i + ii) / 2, i - ii / 2, ii - i / 2]
     return np.concatenate([np.stack(limb, axis=-2), signal_8[..., 2:, :]], axis=-2)
+
+
+def limb_contradiction(
+    signal: NDArray[np.floating], leads: Sequence[str]
+) -> tuple[float, str | None]:
+    """Measures how far limb leads are from obeying the laws above.
+
+    Arguments:
+        signal: Voltages in mV, with shape (leads, time); NaN where not measured.
+        leads: Their names.
+
+    Returns:
+        The root mean square in mV of what no (I, II) explains, over at least three limb leads at
+        times when all of them are measured (0 if there are none), and the lead without which
+        least remains, or None.
+    """
+    rows = [k for k, lead in enumerate(leads) if lead in LIMB]
+    if len(rows) < 3:
+        return 0.0, None
+    names = [leads[k] for k in rows]
+    limb = signal[rows].astype(np.float64)
+    limb = limb[:, np.isfinite(limb).all(axis=0)]
+    if limb.shape[1] == 0:
+        return 0.0, None
+    without = [_unexplained(np.delete(limb, k, 0), _others(names, k)) for k in range(len(names))]
+    return _unexplained(limb, names), names[int(np.argmin(without))]
+
+
+def _others(names: list[str], k: int) -> list[str]:
+    return names[:k] + names[k + 1 :]
+
+
+def _unexplained(limb: NDArray[np.float64], names: list[str]) -> float:
+    matrix = LIMB_FROM_I_II[[LIMB.index(name) for name in names]]
+    projection = np.eye(len(names)) - matrix @ np.linalg.pinv(matrix)
+    return float(np.sqrt(np.mean((projection @ limb) ** 2)))

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgdiff.ecg.leads import limb_contradiction
 from ecgdiff.ecg.recording import Recording
 from ecgdiff.errors import SignalQualityError
 
@@ -29,6 +30,7 @@ NAMES = (
     "flat",
     "clipped",
     "step",
+    "limb-leads",
     "heart-rate",
     "reversed-lead-I",
 )
@@ -47,6 +49,7 @@ MAX_FLAT = 0.1  # of a lead
 CLIPPED_RUN = (10, 0.02)  # samples, seconds: the longer of the two
 MAX_AT_RAIL = 0.01
 MAX_STEP_MV = 5.0
+MAX_LIMB_MV = 0.05  # root mean square by which limb leads may contradict each other
 BEATS_PER_MINUTE = (25.0, 240.0)
 MIN_POLARITY = -0.1
 
@@ -130,6 +133,7 @@ def check(recording: Recording) -> QualityReport:
         if not any(f.severity == "refuse" for f in found) and np.isfinite(row).any():
             good.append(name)
     findings += _small(recording)
+    findings += _limb_leads(recording)
     if good and not any(f.name in ("sampling-rate", "too-short") for f in findings):
         findings += _rhythm(recording.select(good))
     return QualityReport(tuple(findings))
@@ -300,6 +304,25 @@ def _step(name: str, row: NDArray[np.float32]) -> Iterator[Finding]:
             "mV: an electrode came off or the unit is wrong."
         )
         yield Finding("step", name, largest, MAX_STEP_MV, message + _hint("step"))
+
+
+def _limb_leads(recording: Recording) -> Iterator[Finding]:
+    """Whether three or more limb leads obey Einthoven's law."""
+    contradiction, lead = limb_contradiction(recording.signal, recording.leads)
+    if contradiction > MAX_LIMB_MV:
+        message = (
+            f"The limb leads contradict each other by {contradiction:.3g} mV (root mean square), "
+            f"more than {MAX_LIMB_MV:g} mV; without {lead} they fit best. Is {lead} negated (as "
+            "-aVR), or are names swapped? Correct it, or leave the lead out."
+        )
+        yield Finding(
+            "limb-leads",
+            lead,
+            contradiction,
+            MAX_LIMB_MV,
+            message + _hint("limb-leads"),
+            "refuse",
+        )
 
 
 def _rhythm(recording: Recording) -> Iterator[Finding]:

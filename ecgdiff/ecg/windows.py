@@ -1,40 +1,79 @@
-"""Cuts a long recording into windows that overlap, and fades from one to the next."""
+"""Cuts a long recording into windows that continue one another, and fades from one to the next.
 
-import math
-from collections.abc import Sequence
+A window is drawn given what was measured in it and the end of the window before. Near its own end
+it cannot see what follows; so the last quarter of a second is not handed on, and a gap that comes
+near the end and is closed within reach is not either: the next window starts early enough to draw
+the gap with evidence on both sides. A gap too long for one window is drawn from the left.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fade_in", "plan", "weights"]
+__all__ = ["Window", "fade_in", "plan"]
 
 
-def plan(n_samples: int, window: int, overlap: int) -> list[tuple[int, int]]:
-    """Plans the fewest windows of one length that cover a recording.
+class Window(NamedTuple):
+    """A window of samples start <= k < stop, of which those before `keep` are handed on."""
 
-    The windows are spread evenly, the first from sample 0, the last up to the end.
+    start: int
+    stop: int
+    keep: int
+
+
+def plan(
+    mask: NDArray[np.bool_], window: int, *, carry: int, edge: int, sight: int
+) -> list[Window]:
+    """Plans windows that cover a recording from left to right.
 
     Arguments:
-        n_samples: Length of the recording in samples.
+        mask: True where a row was measured, with shape (rows, time).
         window: Length of a window in samples.
-        overlap: Samples that consecutive windows share at least.
+        carry: Samples handed on from one window to the next, at least.
+        edge: Samples at the end of a window that are never handed on.
+        sight: A gap with less than so many samples before the end of a window is left to the next.
 
     Returns:
-        Pairs (start, stop); the single (0, n_samples) if the recording fits into one window.
+        The windows; all have the full length unless the recording is shorter than one.
 
     Raises:
-        ValueError: If a length is not positive or the overlap is not in [0, window).
+        ValueError: If the windows cannot advance.
     """
-    if n_samples < 1 or window < 1:
-        raise ValueError(f"Lengths must be positive, got n_samples={n_samples}, window={window}.")
-    if not 0 <= overlap < window:
-        raise ValueError(f"The overlap must be in [0, {window}), the window, got {overlap}.")
-    if n_samples <= window:
-        return [(0, n_samples)]
-    last = n_samples - window
-    steps = math.ceil(last / (window - overlap))
-    starts = [k * last // steps for k in range(steps + 1)]
-    return [(start, start + window) for start in starts]
+    if not 0 < carry + edge <= window // 2:
+        raise ValueError(f"carry + edge must be in 1..{window // 2}, got {carry + edge}.")
+    total = mask.shape[1]
+    windows, start = [], 0
+    while start + window < total:
+        stop = start + window
+        keep = _before_gaps(mask, stop - edge, start + window // 2, stop - sight, window - carry)
+        windows.append(Window(start, stop, keep))
+        start = keep - carry
+    return [*windows, Window(max(0, total - window), total, total)]
+
+
+def _before_gaps(mask: NDArray[np.bool_], keep: int, earliest: int, seen: int, reach: int) -> int:
+    """Moves `keep` back to the start of gaps that end after `seen` but within the next window."""
+    moved = True
+    while moved:
+        moved = False
+        for row in mask:
+            gap = _gap(row, keep, seen, reach)
+            if gap is not None and earliest <= gap < keep:
+                keep, moved = gap, True
+    return keep
+
+
+def _gap(row: NDArray[np.bool_], keep: int, seen: int, reach: int) -> int | None:
+    """The start of the gap of a row that reaches into seen..keep and ends less than `reach` on."""
+    lost = np.flatnonzero(~row[seen - 1 : keep]) if seen - 1 < keep else np.empty(0, np.int64)
+    if lost.size == 0:
+        return None
+    inside = max(seen - 1, 0) + int(lost[0])
+    before = np.flatnonzero(row[:inside])
+    begin = int(before[-1]) + 1 if before.size else 0
+    after = np.flatnonzero(row[inside : begin + reach])
+    return begin if after.size else None
 
 
 def fade_in(length: int) -> NDArray[np.float64]:
@@ -43,27 +82,3 @@ def fade_in(length: int) -> NDArray[np.float64]:
     Reversed in time it is the fade-out: the two sum to one.
     """
     return np.sin(0.5 * np.pi * (np.arange(length) + 0.5) / max(length, 1)) ** 2
-
-
-def weights(windows: Sequence[tuple[int, int]]) -> list[NDArray[np.float64]]:
-    """Computes one weight per sample of each window, summing to one at every sample.
-
-    Each window is faded in and out over what it shares with its neighbors.
-
-    Arguments:
-        windows: Pairs (start, stop) in samples, as `plan` returns them.
-
-    Returns:
-        One array per window, with shape (stop - start,), values in [0, 1].
-    """
-    total = np.zeros(windows[-1][1])
-    shaped = []
-    for k, (start, stop) in enumerate(windows):
-        weight = np.ones(stop - start)
-        if k > 0 and (shared := windows[k - 1][1] - start) > 0:
-            weight[:shared] *= fade_in(shared)
-        if k + 1 < len(windows) and (shared := stop - windows[k + 1][0]) > 0:
-            weight[-shared:] *= fade_in(shared)[::-1]
-        total[start:stop] += weight
-        shaped.append(weight)
-    return [w / total[start:stop] for w, (start, stop) in zip(shaped, windows, strict=True)]

@@ -280,6 +280,7 @@ def score(
     mean = x.mean(axis=0)
     out: dict[str, Any] = {
         "mae_draw": mae(x, y).mean(axis=0),
+        "mae_mean": mae(mean, y),
         "mae_median": mae(np.median(x, axis=0), y),
         "rmse_draw_lead": rmse(x, y).mean(axis=0),
         "mse_mean": np.square(rmse(mean, y)),

@@ -29,6 +29,7 @@ DEFINITIONS = {
     "mae_draw": "mV; mean absolute error of a single draw, averaged over draws, leads and records",
     "rmse_draw": "mV; RMSE of a single draw over the scored samples of a record, averaged over "
     "draws, then records",
+    "mae_mean": "mV; mean absolute error of the mean of the draws",
     "mae_median": "mV; mean absolute error of the pointwise median of the draws",
     "rmse_mean": "mV; RMSE of the mean of the draws over the scored samples of a record, averaged "
     "over records",
@@ -49,6 +50,7 @@ DEFINITIONS = {
 COLUMNS = {
     "mae_draw": "MAE draw",
     "rmse_draw": "RMSE draw",
+    "mae_mean": "MAE mean",
     "mae_median": "MAE median",
     "rmse_mean": "RMSE mean",
     "crps": "CRPS",
@@ -116,7 +118,9 @@ def _table(rows: Sequence[Row]) -> dict[str, Array]:
 def _figures(table: Mapping[str, Array]) -> dict[str, Array]:
     """Every score over all leads (no axis) and of each lead (one axis, name prefixed)."""
     truth, drawn = table["amplitude_true"], table["amplitude_draws"].swapaxes(0, 1)
-    averaged = [n for n in ("mae_draw", "mae_median", "crps", *COVERAGES) if n in table]
+    averaged = [
+        n for n in ("mae_draw", "mae_mean", "mae_median", "crps", *COVERAGES) if n in table
+    ]
     lead: dict[str, Array] = {name: table[name].mean(axis=0) for name in averaged}
     lead["amplitude_ratio"] = variance_ratio(drawn, truth).mean(axis=0)
     lead["amplitude_ratio_mean"] = variance_ratio(table["amplitude_mean"], truth)

@@ -10,7 +10,7 @@ _LIMITS = """\
 
 - Research use only, not for clinical or diagnostic purposes. A draw is a plausible ECG, not a
 measurement.
-- PTB-XL: one country, one device family, 1989-1996, adults. Other populations and devices are
+- PTB-XL: one country, one device family, 1989-1996. Other populations and devices are
 untested.
 - 100 Hz and a 0.5 Hz high-pass: ST levels deserve care, pacing spikes and late potentials are out
 of reach.
@@ -27,15 +27,16 @@ def write_card(config: Mapping[str, Any]) -> str:
         "A diffusion prior over 10 s of the complete ECG: SaShiMi with S4D layers, preset "
         f"`{h['preset']}`, objective `{config['objective']}`.\n",
         "| | |\n| --- | --- |",
-        f"| data | {training['data']}, {training['records']} records; "
+        f"| data | {training['data']}, {training['records']} records of folds "
+        f"{training['folds'][0]}-{training['folds'][-1]}; "
         f"{training['clipped_samples']} samples beyond {config['clip_mv']:g} mV clipped |",
         f"| leads | {', '.join(config['leads'])} (the other four follow) |",
         f"| units | mV; one model unit is {config['scale_mv']:g} mV, for every record and lead |",
         f"| rate, window | {config['sampling_rate_hz']:g} Hz, {config['n_samples']} samples |",
         f"| filter | zero-phase high-pass, {config['highpass_hz']:g} Hz (half amplitude) |",
-        f"| training | {training['steps']} steps, AdamW at {h['lr']:g}, ln sigma ~ "
-        f"N({h['sigma_log_mean']:g}, {h['sigma_log_std']:g}^2) with {h['uniform_share']:.0%} "
-        f"log-uniform, EMA {training['ema_decay']} chosen on fold 9 |",
+        f"| training | {training['steps']} of {h['total_steps']} steps, AdamW at {h['lr']:g}, "
+        f"ln sigma ~ N({h['sigma_log_mean']:g}, {h['sigma_log_std']:g}^2) with "
+        f"{h['uniform_share']:.0%} log-uniform, EMA {training['ema_decay']} chosen on fold 9 |",
         "| license | weights Apache-2.0, trained on PTB-XL (Wagner et al., 2022), CC BY 4.0 |\n",
         _loss_table(config["acceptance"]),
         _variance_table(config["acceptance"]),

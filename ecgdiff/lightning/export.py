@@ -82,9 +82,10 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
         "scale_mv": h["scale"],
         "clip_mv": CLIP_MV,
         "highpass_hz": CUTOFF_HZ,
-        "band": f"{CUTOFF_HZ:g}-50 Hz",
+        "band": f"{CUTOFF_HZ:g}-42 Hz",
         "training": {
-            "data": "PTB-XL 1.0.3, 100 Hz, folds 1-8",
+            "data": "PTB-XL 1.0.3, 100 Hz",
+            "folds": list(TRAIN_FOLDS),
             "records": len(train),
             "clipped_samples": clipped,
             "steps": state["global_step"],
@@ -101,8 +102,8 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
             "draws": draws,
         },
     }
-    tensors = {k: v for k, v in module.net.state_dict().items()}
-    tensors["covariance.spectrum"] = covariance.spectrum.float()
+    spectrum = covariance.spectrum.float()
+    tensors = {**module.net.state_dict(), "covariance.spectrum": spectrum}
     save_checkpoint(out, config, tensors, write_card(config))
     return config
 

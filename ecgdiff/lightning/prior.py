@@ -77,6 +77,11 @@ class DiffusionPrior(pl.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        if total_steps <= warmup:
+            raise ValueError(
+                f"total_steps is {total_steps} and warmup {warmup}: give trainer.max_steps, the "
+                "number of steps over which the learning rate comes down."
+            )
         self.save_hyperparameters()
         self.schedule = Schedule.linear()
         # The embedding works on a scale of 0..1000: levels as they are, ln(sigma) / 4 stretched.
@@ -85,6 +90,11 @@ class DiffusionPrior(pl.LightningModule):
         self.net = SaShiMi(channels=channels, t_scale=self.t_scale, **size)
         # In a tuple, so that the compiled twin is not registered as a second module.
         self._train_net: tuple[Any] = (torch.compile(self.net) if compile else self.net,)
+
+    def on_fit_start(self) -> None:
+        """Refuses what would feed the same records and noise twice."""
+        if self.trainer.accumulate_grad_batches != 1:
+            raise ValueError("accumulate_grad_batches must be 1: raise data.batch_size instead.")
 
     def denoiser(self) -> Denoiser:
         """The network as a denoiser of the standard schedule."""

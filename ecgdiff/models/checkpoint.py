@@ -38,6 +38,7 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "model.safetensors"
     save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, weights)
+    weights.chmod(0o644)  # safetensors writes for the owner alone
     full = {"format": FORMAT, **config, "sha256": _sha256(weights)}
     (folder / "config.json").write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")

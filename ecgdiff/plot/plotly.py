@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ecgdiff.plot import traces
 from ecgdiff.plot.paper import (
     LARGE_BOX,
+    PAGE_SECONDS,
     SMALL_BOX,
     Page,
     Rows,
@@ -278,6 +279,9 @@ def _scales(page: Page, sheet: Sheet) -> str:
     if band := sheet.meta.get("band"):
         rate = f"band {escape(str(band))}, {rate}"
     scale = page.scale
+    if sheet.total > PAGE_SECONDS:
+        first = sheet.first / sheet.sampling_rate
+        rate += f"   {first:g}-{min(first + PAGE_SECONDS, sheet.total):g} s of {sheet.total:g} s"
     return f"{scale.speed:g} mm/s   {scale.gain:g} mm/mV   {rate}".replace("   ", "&nbsp;" * 3)
 
 

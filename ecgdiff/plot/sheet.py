@@ -48,7 +48,8 @@ class ReconstructionLike(Protocol):
     """What a plot needs of a reconstruction.
 
     `draws` is in mV, with shape (draws, leads, time). `measured`, with shape (leads, time), is
-    true where a sample was measured or follows from measured ones.
+    true where a sample was measured or follows from measured ones. `baseline`, with the same
+    shape, is not drawn.
     """
 
     @property
@@ -58,6 +59,10 @@ class ReconstructionLike(Protocol):
     @property
     def measured(self) -> NDArray[np.bool_]:
         """True where measured, (leads, time)."""
+
+    @property
+    def baseline(self) -> NDArray[np.float32]:
+        """What the filter removes, in mV, (leads, time)."""
 
     @property
     def sampling_rate(self) -> float:
@@ -89,6 +94,7 @@ class Sheet:
         first: The number in the whole recording of the first sample here.
         reconstructed: Whether this comes from a reconstruction or holds synthetic leads.
         meta: What the source says of itself.
+        total: How long the whole recording is, in s.
     """
 
     draws: NDArray[np.float32]
@@ -99,6 +105,7 @@ class Sheet:
     first: int
     reconstructed: bool
     meta: Mapping[str, Any]
+    total: float
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -165,6 +172,9 @@ def cut(source: ReconstructionLike | RecordingLike, start: float) -> Sheet:
         seconds = draws.shape[-1] / rate
         raise ValueError(f"start={start:g} lies outside the recording, which lasts {seconds:g} s.")
     page = np.array(draws[:, :, first:last], dtype=np.float32)
+    # Paper shows what an ECG machine shows: filtered leads, whatever wander the files keep.
+    if isinstance(source, ReconstructionLike):
+        page -= source.baseline[:, first:last]
     synthetic = np.isfinite(page).any(axis=0) & ~np.asarray(measured[:, first:last], dtype=bool)
     return Sheet(
         draws=page,
@@ -175,6 +185,7 @@ def cut(source: ReconstructionLike | RecordingLike, start: float) -> Sheet:
         first=first,
         reconstructed=isinstance(source, ReconstructionLike) or "synthetic" in source.provenance,
         meta=source.meta,
+        total=draws.shape[-1] / rate,
     )
 
 

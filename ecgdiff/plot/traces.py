@@ -68,12 +68,14 @@ def bands(page: Page, sheet: Sheet) -> list[Trace]:
         for segment, span, lead in _placed(page, sheet):
             for a, b in runs(widen(sheet.synthetic[lead, span])):
                 values = sheet.draws[:, lead, span.start + a : span.start + b]
-                lower, upper = np.quantile(values, (low, high), axis=0)
+                lower, upper = np.quantile(values, (low, high), axis=0, method="weibull")
                 x = page.x(segment, sheet.time(span.start + np.arange(a, b)))
                 y = page.y(segment, np.concatenate((lower, upper[::-1])))
                 polygons.append(_array(np.concatenate((x, x[::-1])), y))
         color = f"rgba(0,114,178,{opacity})"
-        legend = f"{name} band of {count} draws"
+        # The extreme draws are the widest band that so few draws can give.
+        reached = min(high - low, (count - 1) / (count + 1))
+        legend = f"{reached:.0%} band of {count} draws".replace("%", " %")
         traces.append(_filled(polygons, name=legend, fillcolor=color, legendrank=_RANK[name]))
     return traces
 

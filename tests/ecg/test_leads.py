@@ -9,6 +9,7 @@ from ecgdiff.ecg.leads import (
     LIMB_FROM_I_II,
     canonical,
     derive_12,
+    limb_contradiction,
 )
 
 
@@ -82,3 +83,21 @@ def test_any_two_limb_leads_are_independent_and_the_table_is_read_only():
             assert abs(np.linalg.det(LIMB_FROM_I_II[[a, b]])) > 0.4
     with pytest.raises(ValueError, match="read-only"):
         LIMB_FROM_I_II[0, 0] = 2
+
+
+def test_limb_leads_that_obey_the_laws_do_not_contradict_each_other():
+    signal = derive_12(np.random.default_rng(0).normal(size=(8, 500)))
+    assert limb_contradiction(signal, LEADS_12)[0] < 1e-12
+    assert limb_contradiction(signal[:2], ("I", "II")) == (0.0, None)
+    assert limb_contradiction(signal[6:], LEADS_12[6:]) == (0.0, None)
+
+
+def test_a_negated_or_swapped_limb_lead_is_found():
+    signal = derive_12(0.3 * np.random.default_rng(0).normal(size=(8, 500)))
+    for lead in ("aVR", "II"):
+        wrong = signal.copy()
+        wrong[LEADS_12.index(lead)] *= -1
+        size, worst = limb_contradiction(wrong, LEADS_12)
+        assert size > 0.05 and worst == lead
+    size, _ = limb_contradiction(signal[[0, 2, 1]], ("I", "II", "III"))
+    assert size > 0.05

@@ -197,6 +197,7 @@ def test_score_by_brute_force() -> None:
     x, y = draws[:, 1:, 4:9], truth[1:, 4:9]
     expected = {
         "mae_draw": np.abs(x - y).mean(axis=(0, 2)),
+        "mae_mean": np.abs(x.mean(axis=0) - y).mean(axis=1),
         "mae_median": np.abs(np.median(x, axis=0) - y).mean(axis=1),
         "mse_mean": ((x.mean(axis=0) - y) ** 2).mean(axis=1),
         "crps": crps(x, y).mean(axis=1),

@@ -23,6 +23,7 @@ class Result:
     draws: np.ndarray
     measured: np.ndarray
     provenance: tuple[str, ...]
+    baseline: np.ndarray
     sampling_rate: float = RATE
     leads: tuple[str, ...] = LEADS_12
     meta: dict[str, Any] = field(default_factory=dict)
@@ -41,7 +42,8 @@ def reconstruction(measured_leads=("I",), draws=5, samples=1000):
     noise = np.random.default_rng(0).normal(size=(draws, 12, samples)).astype(np.float32)
     values = signal(samples) + 0.1 * np.where(measured, 0, noise)
     words = tuple("measured" if row.all() else "synthetic" for row in measured)
-    return Result(values.astype(np.float32), measured, words)
+    baseline = np.zeros((12, samples), dtype=np.float32)
+    return Result(values.astype(np.float32), measured, words, baseline)
 
 
 def traces(figure, kind, visible=True):
@@ -214,11 +216,31 @@ def test_bands_are_the_quantiles_of_the_draws():
     for name, low, high, opacity in (("90 %", 0.05, 0.95, 0.15), ("50 %", 0.25, 0.75, 0.35)):
         band = next(trace for trace in figure.data if (trace.name or "").startswith(name))
         first = np.asarray(band.y)[: np.flatnonzero(np.isnan(band.y))[0]]
-        lower, upper = np.quantile(result.draws[:, 1], (low, high), axis=0)
+        lower, upper = np.quantile(result.draws[:, 1], (low, high), axis=0, method="weibull")
         baseline = traces(figure, "synthetic")["II"].y[0] - 10 * result.draws[0, 1, 0]
         assert np.allclose(first[:1000], baseline + 10 * lower, atol=0.01)
         assert np.allclose(first[1000:][::-1], baseline + 10 * upper, atol=0.01)
         assert band.fillcolor.endswith(f",{opacity})")
+
+
+def test_few_draws_are_not_said_to_give_a_wider_band_than_they_can():
+    names = [trace.name for trace in ecg(reconstruction(draws=10)).data]
+    assert "82 % band of 10 draws" in names and "50 % band of 10 draws" in names
+
+
+def test_wander_is_not_drawn():
+    plain = reconstruction()
+    drift = np.linspace(0, 3, 1000, dtype=np.float32) + np.zeros((12, 1), np.float32)
+    wandering = replace(plain, draws=plain.draws + drift, baseline=drift)
+    left, right = (traces(ecg(r, layout="12x1"), "synthetic")["V2"].y for r in (plain, wandering))
+    assert np.allclose(left, right, atol=0.01)
+
+
+def test_a_page_of_a_longer_recording_says_which():
+    scales = [a.text for a in ecg(reconstruction(samples=3000), start=20).layout.annotations]
+    assert any("20-30 s of 30 s" in text for text in scales)
+    scales = [a.text for a in ecg(reconstruction()).layout.annotations]
+    assert not any(" s of " in text for text in scales)
 
 
 def test_the_only_measured_lead_has_a_strip():
