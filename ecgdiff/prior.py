@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
 from ecgdiff.diffusion.schedule import Schedule
@@ -17,7 +19,7 @@ from ecgdiff.errors import CheckpointError
 from ecgdiff.models.checkpoint import load_checkpoint
 from ecgdiff.models.sashimi import SaShiMi
 
-__all__ = ["Prior", "load_prior", "prior_folder", "prior_names"]
+__all__ = ["Prior", "load_network", "load_prior", "prior_folder", "prior_names"]
 
 _EMBEDDED = Path(__file__).parent / "priors"
 
@@ -84,9 +86,8 @@ def load_prior(name: str | Path = "default") -> Prior:
     spectrum = tensors.pop("covariance.spectrum", None)
     covariance = None if spectrum is None else LeadFrequencyCovariance(spectrum)
     try:
-        net = SaShiMi(**config["network"])
-        net.load_state_dict(tensors)
-        prior = Prior(
+        net = _network(config, tensors)
+        return Prior(
             denoiser=_denoiser(net, config["objective"], covariance),
             leads=tuple(config["leads"]),
             sampling_rate=float(config["sampling_rate_hz"]),
@@ -99,7 +100,19 @@ def load_prior(name: str | Path = "default") -> Prior:
         raise CheckpointError(
             f"{folder}: the configuration and the weights do not make a prior: {error}"
         ) from error
-    return prior
+
+
+def load_network(name: str | Path) -> SaShiMi:
+    """Loads the network of a prior alone, ready to be trained further; see :func:`load_prior`."""
+    config, tensors = load_checkpoint(prior_folder(name))
+    tensors.pop("covariance.spectrum", None)
+    return _network(config, tensors)
+
+
+def _network(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SaShiMi:
+    net = SaShiMi(**config["network"])
+    net.load_state_dict(tensors)
+    return net
 
 
 def _denoiser(

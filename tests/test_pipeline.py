@@ -143,7 +143,7 @@ def test_windows_join_without_a_seam(gaussian: Prior) -> None:
     for quantity in (spread, steps):
         assert abs(quantity[near].mean() / quantity[inside].mean() - 1) < 0.05
     # Neighbors in the same draw belong together: a shuffled continuation would step far more.
-    assert steps[near].max() < 1.3 * np.median(steps)
+    assert steps[near].max() < 1.6 * np.median(steps)
 
 
 def test_a_gap_at_the_end_of_a_window_is_drawn_with_both_sides(gaussian: Prior) -> None:

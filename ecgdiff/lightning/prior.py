@@ -31,6 +31,7 @@ from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.lightning.ema import WeightAverages
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
+from ecgdiff.prior import load_network
 
 __all__ = ["BANDS", "DiffusionPrior", "band_losses"]
 
@@ -55,6 +56,7 @@ class DiffusionPrior(pl.LightningModule):
         warmup: Steps of linear warm-up.
         total_steps: Steps until the cosine has come down to 1 % of the peak.
         seed: Seed of noise and levels.
+        start: A prior of the same size to start from, by name or folder; random weights if None.
         compile: Compile the training graph; needs a C++ compiler, gives the same numbers to
             rounding.
     """
@@ -74,6 +76,7 @@ class DiffusionPrior(pl.LightningModule):
         warmup: int = 500,
         total_steps: int = 10_000,
         seed: int = 0,
+        start: str | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -88,6 +91,8 @@ class DiffusionPrior(pl.LightningModule):
         self.t_scale = 1.0 if objective == "eps" else 400.0
         size: dict[str, Any] = PRESETS[preset]
         self.net = SaShiMi(channels=channels, t_scale=self.t_scale, **size)
+        if start is not None:
+            self.net.load_state_dict(load_network(start).state_dict())
         # In a tuple, so that the compiled twin is not registered as a second module.
         self._train_net: tuple[Any] = (torch.compile(self.net) if compile else self.net,)
 

@@ -96,7 +96,7 @@ def test_refusals_name_the_number_and_have_their_own_exit_code(
     ecgdiff.write(Recording(np.zeros((1, 1000)), 100.0, ("I",)), flat)
     assert main(["reconstruct", str(flat), "--out", str(tmp_path / "out")]) == 3
     assert "flat" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())
     assert main(["reconstruct", str(tmp_path / "absent.csv"), "--out", str(tmp_path)]) == 1
     assert "absent.csv" in capsys.readouterr().err
     with pytest.raises(SystemExit) as usage:

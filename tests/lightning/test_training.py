@@ -8,12 +8,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.lightning import datamodule as data_file
 from ecgdiff.lightning.datamodule import PTBXLDataModule
 from ecgdiff.lightning.ema import WeightAverages
 from ecgdiff.lightning.prior import BANDS, DiffusionPrior, band_losses
 from ecgdiff.models import sashimi
+from ecgdiff.prior import load_prior
 
 pytestmark = [
     # Lightning's own remarks on loaders without workers and short epochs.
@@ -169,5 +169,17 @@ def test_state_space_parameters_have_their_own_group(made_up: None) -> None:
     )
 
 
-def test_default_leads_are_the_eight() -> None:
-    assert PTBXLDataModule(root="x").leads == LEADS_8
+def test_training_can_start_from_a_shipped_prior() -> None:
+    module = DiffusionPrior(start="default")
+    shipped = load_prior("default").denoiser.net.state_dict()  # type: ignore[attr-defined]
+    assert all(torch.equal(v, shipped[k]) for k, v in module.net.state_dict().items())
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_settings_that_would_train_wrongly_are_refused(made_up: None, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"give trainer\.max_steps"):
+        model(total_steps=-1)
+    t = trainer(tmp_path, 4)
+    t.accumulate_grad_batches = 2
+    with pytest.raises(ValueError, match=r"raise data\.batch_size"):
+        t.fit(model(), data())
