@@ -19,20 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgdiff.data.manifests import load_manifest
 from ecgdiff.ecg.leads import LEADS_8, LEADS_12
 from ecgdiff.errors import DataError
 
-__all__ = ["FOLD_SIZES", "LABEL_COUNTS", "PTBXL", "Row"]
+__all__ = ["PTBXL", "Row"]
 
-FOLD_SIZES = (2175, 2181, 2192, 2174, 2174, 2173, 2176, 2173, 2183, 2198)
 N_SAMPLES = 1000
-# Records with CRBBB, CLBBB, AFIB and SBRAD in folds 1-8, 9 and 10: the quickest sign of a wrong
-# label rule.
-LABEL_COUNTS = {
-    (1, 2, 3, 4, 5, 6, 7, 8): {"CRBBB": 432, "CLBBB": 428, "AFIB": 1211, "SBRAD": 509},
-    (9,): {"CRBBB": 55, "CLBBB": 54, "AFIB": 151, "SBRAD": 64},
-    (10,): {"CRBBB": 54, "CLBBB": 54, "AFIB": 152, "SBRAD": 64},
-}
 
 
 @dataclass(frozen=True)
@@ -76,17 +69,18 @@ class PTBXL:
         self._check()
 
     def _check(self) -> None:
-        found = tuple(sum(r.fold == fold for r in self.table) for fold in range(1, 11))
-        if found != FOLD_SIZES:
+        """Compares the sizes of folds and the counts of labels with the manifest."""
+        manifest = load_manifest("ptbxl-1.0.3")
+        found = {fold: sum(r.fold == fold for r in self.table) for fold in manifest.fold_records}
+        if found != dict(manifest.fold_records):
             raise DataError(
-                f"{self.root}: folds 1-10 hold {found} records, release 1.0.3 has {FOLD_SIZES}. "
-                "Is this another release or a shortened table?"
+                f"{self.root}: the folds hold {found} records, release 1.0.3 has "
+                f"{dict(manifest.fold_records)}. Is this another release or a shortened table?"
             )
-        for folds, expected in LABEL_COUNTS.items():
-            rows = self.rows(folds)
-            counts = {code: sum(code in r.statements for r in rows) for code in expected}
-            if counts != expected:
-                raise DataError(f"{self.root}: folds {folds} count {counts}, not {expected}.")
+        for name, split in manifest.splits.items():
+            rows = self.rows(split.folds)
+            labels = {code: sum(code in r.statements for r in rows) for code in split.labels}
+            manifest.check_counts(name, records=len(rows), labels=labels)
 
     def rows(self, folds: Iterable[int]) -> list[Row]:
         """Lists the records of some folds in the order of their numbers."""
