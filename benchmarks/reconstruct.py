@@ -22,7 +22,7 @@ from ecgdiff.ecg.recording import Recording
 from ecgdiff.samplers import MGPS, Sampler, Surrogate
 
 SAMPLERS: dict[str, Sampler] = {
-    "surrogate, 32 steps": Surrogate(steps=32),
+    "surrogate, 64 steps": Surrogate(steps=64),
     "surrogate (default)": Surrogate(),
     "mgps, 50 steps": MGPS(steps=50),
     "mgps, 50 steps, published ECG setting": MGPS.ecg_leads(std=0.236),

@@ -58,7 +58,7 @@ class Surrogate(Sampler):
             Masks of whole channels are solved directly.
     """
 
-    steps: int = 64
+    steps: int = 32
     spread: float = 1.0
     grid: GridKind = "rho"
     sigma_min: float = 0.02
