@@ -288,7 +288,9 @@ def _scales(page: Page, sheet: Sheet) -> str:
 def _origin(sheet: Sheet) -> str:
     """Returns what made the synthetic samples, as far as the source says so."""
     known = ((key, sheet.meta.get(key)) for key in ("sampler", "prior", "seed"))
-    return ", ".join(f"{key} {escape(str(value))}" for key, value in known if value is not None)
+    # A sampler's name alone: its settings, in parentheses, are in the files.
+    words = ((key, str(value).partition("(")[0]) for key, value in known if value is not None)
+    return ", ".join(f"{key} {escape(word)}" for key, word in words)
 
 
 def _text(text: str, *, size: int, color: str = traces.MEASURED) -> dict[str, Any]:

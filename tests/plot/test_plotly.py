@@ -251,13 +251,13 @@ def test_the_only_measured_lead_has_a_strip():
 
 
 def test_banner_title_and_scale_line():
-    result = replace(reconstruction(), meta={"band": "0.5-~45 Hz", "sampler": "mgps", "seed": 0})
+    result = replace(reconstruction(), meta={"band": "0.5-~45 Hz", "sampler": "MGPS(steps=50)", "seed": 0})
     figure = ecg(result, title="Lead <I>")
     assert BANNER in note(figure, "banner").text
     assert "Lead &lt;I&gt;" in note(figure, "title").text
     line = note(figure, "scales").text.replace("&nbsp;", " ")
     assert line == "25 mm/s   10 mm/mV   band 0.5-~45 Hz, 100 Hz"
-    assert note(figure, "origin").text == "sampler mgps, seed 0"
+    assert note(figure, "origin").text == "sampler MGPS, seed 0"
     names = [
         trace.name for trace in figure.data if trace.showlegend and trace.visible is not False
     ]
