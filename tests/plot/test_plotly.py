@@ -251,7 +251,8 @@ def test_the_only_measured_lead_has_a_strip():
 
 
 def test_banner_title_and_scale_line():
-    result = replace(reconstruction(), meta={"band": "0.5-~45 Hz", "sampler": "MGPS(steps=50)", "seed": 0})
+    meta = {"band": "0.5-~45 Hz", "sampler": "MGPS(steps=50)", "seed": 0}
+    result = replace(reconstruction(), meta=meta)
     figure = ecg(result, title="Lead <I>")
     assert BANNER in note(figure, "banner").text
     assert "Lead &lt;I&gt;" in note(figure, "title").text
