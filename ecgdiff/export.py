@@ -14,11 +14,10 @@ import numpy as np
 from ecgdiff.ecg.io import write_wfdb
 from ecgdiff.ecg.preprocess import baseline
 from ecgdiff.ecg.recording import Recording
+from ecgdiff.plot.plotly import NOTICE
 from ecgdiff.reconstruction import Reconstruction
 
-__all__ = ["NOTICE", "check_plotting", "export", "export_paths"]
-
-NOTICE = "research use only, not for clinical or diagnostic purposes"
+__all__ = ["check_plotting", "export", "export_paths"]
 
 
 def export_paths(folder: str | Path, stem: str) -> dict[str, Path]:

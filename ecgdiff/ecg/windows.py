@@ -58,20 +58,23 @@ def _before_gaps(mask: NDArray[np.bool_], keep: int, earliest: int, seen: int, r
     while moved:
         moved = False
         for row in mask:
-            gap = _gap(row, keep, seen, reach)
-            if gap is not None and earliest <= gap < keep:
+            gap = _gap(row, keep, earliest, seen, reach)
+            if gap is not None and gap < keep:
                 keep, moved = gap, True
     return keep
 
 
-def _gap(row: NDArray[np.bool_], keep: int, seen: int, reach: int) -> int | None:
-    """The start of the gap of a row that reaches into seen..keep and ends less than `reach` on."""
+def _gap(row: NDArray[np.bool_], keep: int, earliest: int, seen: int, reach: int) -> int | None:
+    """The start of a gap from `earliest` on that reaches seen..keep and ends within reach."""
     lost = np.flatnonzero(~row[seen - 1 : keep]) if seen - 1 < keep else np.empty(0, np.int64)
     if lost.size == 0:
         return None
     inside = max(seen - 1, 0) + int(lost[0])
-    before = np.flatnonzero(row[:inside])
-    begin = int(before[-1]) + 1 if before.size else 0
+    # Only as far back as it matters: a lead lost for hours is not searched anew for each window.
+    before = np.flatnonzero(row[earliest - 1 : inside])
+    if before.size == 0:
+        return None
+    begin = earliest + int(before[-1])
     after = np.flatnonzero(row[inside : begin + reach])
     return begin if after.size else None
 
