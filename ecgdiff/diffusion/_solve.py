@@ -9,7 +9,8 @@ it is in:
     p' = z' + \frac{\rho'^T z'}{\rho^T z}\, p
 
 An item stops when :math:`\|\rho\| \le \mathrm{rtol}\, \|b\|`, or keeps its last iterate when it
-meets a direction of non-positive curvature. Scalars are float64 whatever the dtype of b.
+meets a direction whose curvature is not above a floor, by default zero. Scalars are float64
+whatever the dtype of b.
 
 References:
     | Methods of Conjugate Gradients for Solving Linear Systems (Hestenes and Stiefel, 1952)
@@ -28,7 +29,7 @@ class Solution(NamedTuple):
     """What conjugate gradients found.
 
     Attributes:
-        x: The solutions, with the shape of the right-hand side.
+        x: The solutions, with the shape of the right-hand side; their images if `image` was given.
         iterations: The matrix products each item needed, with shape (batch,).
         residual: The norm of each item's residual relative to its right-hand side (0 for a zero
             one), shape (batch,).
@@ -57,6 +58,8 @@ def conjugate_gradient(
     b: Tensor,
     *,
     precondition: Callable[[Tensor], Tensor] | None = None,
+    image: Callable[[Tensor], Tensor] | None = None,
+    floor: Callable[[Tensor], Tensor] | None = None,
     rtol: float = 1e-6,
     max_iter: int = 200,
 ) -> Solution:
@@ -66,30 +69,40 @@ def conjugate_gradient(
         matvec: The product G v, batched; G symmetric positive definite per item.
         b: The right-hand sides, with shape (batch, ...).
         precondition: The product P^{-1} v of a symmetric positive definite approximation P of G.
-        rtol: The relative residual norm at which an item stops.
+        image: A linear map B, called on each search direction after `matvec`; then B v is
+            returned for v, made of those images alone.
+        floor: The product F p of a positive definite F; an item stops at a direction with
+            p^T G p <= p^T F p.
+        rtol: The relative residual norm at which an item stops; 0 makes exactly `max_iter`
+            products.
         max_iter: The most products with G.
 
     Returns:
         The solutions, the iterations each took and the residual each reached.
     """
     precondition = precondition or (lambda v: v)
-    x, rho, p = torch.zeros_like(b), b, torch.zeros_like(b)
+    image = image or (lambda v: v)
+    x: Tensor | None = None
+    rho, p = b, torch.zeros_like(b)
     norm_b = _dot(b, b).sqrt()
     norm, past = norm_b, torch.ones_like(norm_b)
     active = norm > 0
     iterations = torch.zeros(len(b), dtype=torch.long, device=b.device)
     for _ in range(max_iter):
-        if not bool(active.any()):
+        if rtol > 0 and not bool(active.any()):
             break
         z = precondition(rho)
         inner = _dot(rho, z)
         p = z + _times(_ratio(inner, past, active), p)
         w = matvec(p)
         curvature = _dot(p, w)
-        active = active & (curvature > 0)
+        active = active & (curvature > (0.0 if floor is None else _dot(p, floor(p))))
         step = _ratio(inner, curvature, active)
-        x, rho, past = x + _times(step, p), rho - _times(step, w), inner
+        part = _times(step, image(p))
+        x = part if x is None else x + part
+        rho, past = rho - _times(step, w), inner
         iterations += active
         norm = torch.where(active, _dot(rho, rho).sqrt(), norm)
         active = active & (norm > rtol * norm_b)
+    x = image(torch.zeros_like(b)) if x is None else x
     return Solution(x, iterations, _ratio(norm, norm_b, norm_b > 0))

@@ -24,25 +24,26 @@ References:
     | arXiv:2405.13712
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from torch import Tensor
 
-from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.diffusion.denoiser import Denoiser
 from ecgdiff.diffusion.grids import GridKind, time_grid
 from ecgdiff.errors import OperatorError
 from ecgdiff.operators.base import Observation
 from ecgdiff.operators.masks import Mask, RotatedMask
-from ecgdiff.random import Generator, normal
-from ecgdiff.samplers.base import NFE, Progress, Sampler
+from ecgdiff.random import Generator
+from ecgdiff.samplers._model import Model, model_of
+from ecgdiff.samplers.base import NFE
+from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler
 
 __all__ = ["Surrogate"]
 
 
 @dataclass(frozen=True)
-class Surrogate(Sampler):
+class Surrogate(GuidedSampler):
     r"""Creates a surrogate sampler: one network call per step and never a gradient.
 
     It needs `denoiser.covariance` and an operator that is a Mask or a RotatedMask.
@@ -77,85 +78,54 @@ class Surrogate(Sampler):
         """The exact number of network calls of one call of the sampler, whatever the batch."""
         return NFE(forward=self.steps, vjp=0)
 
-    def _sample(
-        self,
-        denoiser: Denoiser,
-        observation: Observation,
-        shape: tuple[int, int, int],
-        generator: Generator,
-        progress: Progress,
-    ) -> Tensor:
-        schedule, y = denoiser.schedule, observation.y
-        mask, rotation = _pattern(observation)
-        covariance = _model(denoiser, shape, rotation)
-        times = time_grid(
-            schedule, self.steps, self.grid, sigma_min=self.sigma_min, sigma_max=self.sigma_max
+    def levels(self, denoiser: Denoiser) -> Sequence[int]:
+        """The levels visited, from noisy to clean; 0 follows."""
+        return time_grid(
+            denoiser.schedule,
+            self.steps,
+            self.grid,
+            sigma_min=self.sigma_min,
+            sigma_max=self.sigma_max,
         )
-        x = normal(shape, generator, y.dtype, y.device)
-        for step, (t, s) in enumerate(pairwise([*times, 0])):
-            x0 = denoiser(x, t)
-            shift = self._shift(
-                covariance.tweedie(float(schedule.sigma(t))),
-                observation.residual(x0),
-                mask,
-                observation.variance,
-                generator,
-            )
-            x0 = x0 + (shift if rotation is None else rotation.mT @ shift)
-            c_lo, c_hi, std = schedule.bridge(s, 0, t)
-            x = c_lo * x0 + c_hi * x
-            if s > 0:
-                x = x + std * normal(shape, generator, y.dtype, y.device)
-            progress(step + 1, self.steps)
-        return x
 
-    def _shift(
-        self,
-        covariance: LeadFrequencyCovariance,
-        residual: Tensor,
-        mask: Tensor,
-        variance: Tensor,
-        generator: Generator,
-    ) -> Tensor:
-        """The correction of the mean plus spread times w, for one solve."""
+    def guide(self, denoiser: Denoiser, observation: Observation) -> GuidedDenoiser:
+        """The denoiser E[x_0 | x_t, y]; see :class:`ecgdiff.samplers.guided.GuidedSampler`."""
+        operator = observation.operator
+        if not isinstance(operator, Mask | RotatedMask):
+            raise OperatorError(
+                f"Surrogate solves for Mask and RotatedMask, got {type(operator).__name__}; use a "
+                "sampler that takes any operator, such as MGPS."
+            )
+        model = model_of(denoiser, observation, self.rtol)
+        return _Guided(denoiser, observation, model, self.spread)
+
+
+class _Guided(GuidedDenoiser):
+    """The guided denoiser of the surrogate for one observation."""
+
+    def __init__(
+        self, denoiser: Denoiser, observation: Observation, model: Model, spread: float
+    ) -> None:
+        self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
+        self.denoiser, self.observation = denoiser, observation
+        self.model, self.spread = model, spread
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        x0, r, here = self._at(x_t, t)
+        return x0 + here.gain(r)
+
+    def predict(self, x_t: Tensor, t: int, generator: Generator) -> Tensor:
         if self.spread == 0:
-            return covariance.gain(residual, mask, variance, rtol=self.rtol)
+            return self(x_t, t)
+        x0, r, here = self._at(x_t, t)
         # A draw for the residual r / spread, times spread, is the correction for r plus spread
         # times w.
-        scaled = residual / self.spread
-        return self.spread * covariance.condition(
-            scaled, mask, variance, generator, rtol=self.rtol
-        )
+        return x0 + self.spread * here.condition(r / self.spread, generator)
 
-
-def _pattern(observation: Observation) -> tuple[Tensor, Tensor | None]:
-    """The mask of an observation, and the rotation of channels before it, if any."""
-    operator, y = observation.operator, observation.y
-    if isinstance(operator, Mask):
-        return operator.mask.to(y.device), None
-    if isinstance(operator, RotatedMask):
-        return operator.mask.to(y.device), operator.rotation.to(y)
-    raise OperatorError(
-        f"Surrogate solves for Mask and RotatedMask, got {type(operator).__name__}; "
-        "use a sampler that takes any operator, such as MGPS."
-    )
-
-
-def _model(
-    denoiser: Denoiser, shape: tuple[int, int, int], rotation: Tensor | None
-) -> LeadFrequencyCovariance:
-    """The Gaussian model of the prior for signals of `shape`, in the operator's channels."""
-    covariance = denoiser.covariance
-    if covariance is None:
-        raise OperatorError(
-            "Surrogate needs denoiser.covariance, a LeadFrequencyCovariance of the prior, and "
-            "found none; fit one with LeadFrequencyCovariance.fit, or use a sampler that needs "
-            "none, such as MGPS."
-        )
-    if covariance.channels != shape[1]:
-        raise OperatorError(
-            f"denoiser.covariance has {covariance.channels} channels and shape asks for "
-            f"{shape[1]}; use the covariance that was fitted to this prior."
-        )
-    covariance = covariance.for_length(shape[2])
-    return covariance if rotation is None else covariance.rotate(rotation)
+    def _at(self, x_t: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor, Model]:
+        """The prior's mean, its residual, and the model of what is left open at level t."""
+        if not isinstance(t, int):
+            raise ValueError("Surrogate guides one level at a time; give t as an integer.")
+        x0 = self.denoiser(x_t, t)
+        here = self.model.at(float(self.schedule.sigma(t)))
+        return x0, self.observation.residual(x0), here

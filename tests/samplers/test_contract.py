@@ -1,7 +1,7 @@
 """What every sampler promises, whatever its accuracy."""
 
+import re
 from collections.abc import Callable
-from inspect import signature
 
 import pytest
 import torch
@@ -19,8 +19,14 @@ SHAPE = (3, 2, 6)
 
 
 @pytest.fixture(params=sorted(SAMPLERS))
-def kind(request: pytest.FixtureRequest) -> Kind:
-    return SAMPLERS[request.param]
+def key(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def kind(key: str) -> Kind:
+    return SAMPLERS[key]
 
 
 @pytest.fixture(scope="module")
@@ -74,48 +80,60 @@ def test_any_grid(kind: Kind, prior: GaussianPrior, steps: int, grid: str) -> No
 
 
 def test_as_many_steps_as_the_schedule_has_levels(kind: Kind, prior: GaussianPrior) -> None:
+    # A hundred levels that end as the thousand do: the number counts, and the cost per step.
+    schedule = Schedule.linear(100, 1e-3, 0.2)
+    short = GaussianPrior(prior.mean, prior.covariance, schedule)  # type: ignore[arg-type]
     y = torch.tensor([[0.5], [0.0]]).expand(2, 6).unsqueeze(0)
     calls: list[tuple[int, int]] = []
-    settings = {"gradient_steps": 1} if "gradient_steps" in signature(kind).parameters else {}
-    draws = kind(steps=1000, **settings)(
-        prior,
+    draws = kind(steps=100)(
+        short,
         Observation(y, Mask(y != 0), 0.1),
         (1, 2, 6),
         generator=Streams([1]),
         progress=lambda done, total: calls.append((done, total)),
     )
     assert bool(torch.isfinite(draws).all())
-    assert calls[-1] == (1000, 1000)
+    assert calls[-1] == (100, 100)
+    with pytest.raises(ValueError, match=r"allows 2\.\.100"):
+        kind(steps=101)(short, Observation(y, Mask(y != 0), 0.1), (1, 2, 6))
+
+
+# How far draws may be from values measured with a noise of 1e-3. A sampler whose last step draws
+# from p(x_0 | x_t, y) is off by the noise; the limit is in its standard deviations.
+OFF_BY_NOISE = {"surrogate": 2.0}
+# Others end on the prior's denoiser, which takes what it did not expect for noise of the last
+# level of the grid; the limit is in that level's sigma, by default 2. Measured at 50 steps: MGPS
+# 1.2, of which its few gradient steps are as much as its end; DPS 3.4, since its steps down the
+# residual's norm have a length that does not shrink with it.
+OFF_BY_LEVEL = {"dps": 4.0}
 
 
 @pytest.mark.parametrize("whole_channel", [True, False])
 def test_little_noise_reproduces_what_was_measured(
-    kind: Kind, prior: GaussianPrior, whole_channel: bool
+    key: str, prior: GaussianPrior, whole_channel: bool
 ) -> None:
     mask = torch.zeros(1, 2, 6, dtype=torch.bool)
     mask[:, 0, : 6 if whole_channel else 4] = True
     y = prior.sample(1, torch.Generator().manual_seed(3)) * mask
-    sampler = kind(steps=50)
-    draws = sampler(
+    draws = SAMPLERS[key](steps=50)(
         prior, Observation(y, Mask(mask), 1e-3), (50, 2, 6), generator=Streams(range(50))
     )
     off = (draws - y)[mask.expand_as(draws)].square().mean().sqrt()
-    # A sampler that ends on a conditional draw is off by the noise. MGPS ends on the prior's
-    # denoiser, which takes what it did not expect for noise of the last level of the grid, and its
-    # few gradient steps leave as much again: 1.2 times that level measured.
     last = float(prior.schedule.sigma(time_grid(prior.schedule, 50)[-1]))
-    assert off < (2 * last if sampler.nfe().vjp else 2e-3)
+    limit = OFF_BY_NOISE[key] * 1e-3 if key in OFF_BY_NOISE else OFF_BY_LEVEL.get(key, 2.0) * last
+    assert off < limit
 
 
 def test_operators_with_another_output_shape(kind: Kind, prior: GaussianPrior) -> None:
     matrix = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
     observation = Observation(torch.zeros(1, 3), Dense(matrix, (2, 6)), 0.1)
-    sampler = kind(steps=3)
-    if sampler.nfe().vjp:
-        check_sampler(sampler, prior, observation, SHAPE)
-    else:
-        with pytest.raises(OperatorError, match="MGPS"):
-            sampler(prior, observation, SHAPE)
+    try:
+        check_sampler(kind(steps=3), prior, observation, SHAPE)
+    except OperatorError as refusal:
+        # Says what it was given, and what to use in its place.
+        words = set(re.findall(r"\w+", str(refusal)))
+        assert "Dense" in words
+        assert words & {other.__name__ for other in SAMPLERS.values() if other is not kind}
 
 
 def test_rotated_masks(kind: Kind, prior: GaussianPrior) -> None:

@@ -1,0 +1,177 @@
+r"""Pseudo-inverse guided diffusion (PGDM).
+
+The law of :math:`x_0` given :math:`x_t` is taken to be :math:`N(\hat x_0, r_t^2 I)`, and the
+gradient of the likelihood that follows runs through the denoiser. With its Jacobian J and the
+noise covariance R,
+
+.. math::
+    g = J^T A^T (A A^T + R / r_t^2)^{-1} (y - A \hat x_0), \qquad
+    \nabla_{x_t} \log p(y | x_t) = g / r_t^2
+
+*Bayes weight*: by Tweedie's formula this gradient moves the mean, and an ancestral step uses
+
+.. math::
+    \hat x_{0|y} = \hat x_0 + \frac{s_t^2}{\alpha_t} \frac{g}{r_t^2}, \qquad
+    r_t^2 = \frac{\sigma_t^2\, c}{c + \sigma_t^2}
+
+for a prior of variance c. *Released weight*, of the authors' code, with :math:`r_t^2 = s_t^2`:
+
+.. math:: x_s = c_{lo}\, \hat x_0 + c_{hi}\, x_t + \tau z + \alpha_t \alpha_s\, g
+
+which is far less than the Bayes weight at high noise and more at low noise.
+
+References:
+    | Pseudoinverse-Guided Diffusion Models for Inverse Problems (Song et al., ICLR 2023)
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ecgdiff.diffusion.denoiser import Denoiser
+from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.sampling import ddpm_step
+from ecgdiff.errors import OperatorError
+from ecgdiff.operators.base import LinearOperator, Observation
+from ecgdiff.random import Generator, normal
+from ecgdiff.samplers.base import NFE, Progress
+from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler
+
+__all__ = ["PGDM"]
+
+
+@dataclass(frozen=True)
+class PGDM(GuidedSampler):
+    r"""Creates a PGDM sampler, for any linear operator.
+
+    It is exact up to the discretization if the prior's covariance is c I, and biased if samples
+    are correlated. On an ECG-like Gaussian prior the defaults missed the posterior mean of lost
+    samples by 0.10 (channels) and 0.30 (blocks) prior standard deviations, and the draws had 0.97
+    and 1.08 of the posterior's standard deviation; with the released weight it was 0.06 and 0.17,
+    0.96 and 0.88.
+
+    Arguments:
+        steps: The number of levels, at least 2.
+        weight: "bayes", or "released" to reproduce published baselines.
+        variance: The variance c of one sample of the prior, in squared model units; "bayes" only.
+        grid: The spacing of the levels, see :func:`ecgdiff.diffusion.grids.time_grid`.
+    """
+
+    steps: int = 200
+    weight: Literal["bayes", "released"] = "bayes"
+    variance: float = 1.0
+    grid: GridKind = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise ValueError(f"PGDM needs at least 2 steps, got {self.steps}.")
+        if self.weight not in ("bayes", "released"):
+            raise ValueError(f"weight must be 'bayes' or 'released', got {self.weight!r}.")
+        if not (math.isfinite(self.variance) and self.variance > 0):
+            raise ValueError(f"variance must be positive and finite, got {self.variance}.")
+
+    @classmethod
+    def ecg(cls) -> "PGDM":
+        """The setting published for ECGs: 200 ancestral steps with the released weight."""
+        return cls(steps=200, weight="released")
+
+    def nfe(self) -> NFE:
+        """The exact number of network calls of one call of the sampler, whatever the batch."""
+        # The released chain ends on the prior's own denoiser.
+        return NFE(forward=self.steps, vjp=self.steps - (self.weight == "released"))
+
+    def levels(self, denoiser: Denoiser) -> Sequence[int]:
+        """The levels visited, from noisy to clean; 0 follows."""
+        return time_grid(denoiser.schedule, self.steps, self.grid)
+
+    def guide(self, denoiser: Denoiser, observation: Observation) -> GuidedDenoiser:
+        """The denoiser E[x_0 | x_t, y]; see :class:`ecgdiff.samplers.guided.GuidedSampler`.
+
+        Raises:
+            OperatorError: If the operator is not linear.
+            ValueError: If the weight is "released", which is a step and not a denoiser.
+        """
+        if self.weight != "bayes":
+            raise ValueError("Only weight='bayes' is a denoiser that other samplers can run.")
+        return _Guided(denoiser, observation, _linear(observation), self.variance)
+
+    def _sample(
+        self,
+        denoiser: Denoiser,
+        observation: Observation,
+        shape: tuple[int, int, int],
+        generator: Generator,
+        progress: Progress,
+    ) -> Tensor:
+        if self.weight == "bayes":
+            return super()._sample(denoiser, observation, shape, generator, progress)
+        y, schedule, operator = observation.y, denoiser.schedule, _linear(observation)
+        times = self.levels(denoiser)
+        x = normal(shape, generator, y.dtype, y.device)
+        for step, (t, s) in enumerate(pairwise(times)):
+            spread = float(schedule.std(t)) ** 2
+            x0, pull = _pull(denoiser, observation, operator, x, t, spread)
+            z = normal(shape, generator, y.dtype, y.device)
+            factor = float(schedule.alpha(t) * schedule.alpha(s))
+            x = ddpm_step(x, x0, t, s, schedule, z) + factor * pull
+            progress(step + 1, self.steps)
+        x = denoiser(x, times[-1])
+        progress(self.steps, self.steps)
+        return x
+
+
+class _Guided(GuidedDenoiser):
+    """The guided denoiser of PGDM for one observation."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        observation: Observation,
+        operator: LinearOperator,
+        variance: float,
+    ) -> None:
+        self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
+        self.denoiser, self.observation, self.operator = denoiser, observation, operator
+        self.variance = variance
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        if not isinstance(t, int):
+            raise ValueError("PGDM guides one level at a time; give t as an integer.")
+        noise = float(self.schedule.sigma(t)) ** 2
+        spread = noise * self.variance / (self.variance + noise)
+        x0, pull = _pull(self.denoiser, self.observation, self.operator, x_t, t, spread)
+        # s^2 / alpha = alpha sigma^2.
+        return x0 + float(self.schedule.alpha(t)) * noise / spread * pull
+
+
+def _linear(observation: Observation) -> LinearOperator:
+    operator = observation.operator
+    if not isinstance(operator, LinearOperator):
+        raise OperatorError(
+            f"PGDM solves with a linear operator, got {type(operator).__name__}; use a sampler "
+            "that takes any differentiable operator, such as MGPS or DPS."
+        )
+    return operator
+
+
+def _pull(
+    denoiser: Denoiser,
+    observation: Observation,
+    operator: LinearOperator,
+    x: Tensor,
+    t: int,
+    spread: float,
+) -> tuple[Tensor, Tensor]:
+    """The denoiser's mean and g, for r_t^2 = `spread`."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        x0 = denoiser(leaf, t)
+    r = observation.residual(x0.detach())
+    back = operator.adjoint(operator.solve(r, observation.variance / spread))
+    (pull,) = torch.autograd.grad(x0, leaf, back)
+    return x0.detach(), pull
