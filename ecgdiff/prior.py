@@ -102,11 +102,11 @@ def load_prior(name: str | Path = "default") -> Prior:
         ) from error
 
 
-def load_network(name: str | Path) -> SaShiMi:
-    """Loads the network of a prior alone, ready to be trained further; see :func:`load_prior`."""
+def load_network(name: str | Path) -> tuple[SaShiMi, dict[str, Any]]:
+    """Loads the network of a prior, ready to be trained further, and its configuration."""
     config, tensors = load_checkpoint(prior_folder(name))
     tensors.pop("covariance.spectrum", None)
-    return _network(config, tensors)
+    return _network(config, tensors), config
 
 
 def _network(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SaShiMi:

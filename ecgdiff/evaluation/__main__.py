@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         if args.write_list:
-            draw_list(PTBXL(args.root).rows((10,)), seed=args.seed).write(args.write_list)
+            rows = PTBXL(args.root).rows((args.fold,))
+            draw_list(rows, args.fold, args.count, args.seed).write(args.write_list)
             print(f"wrote {args.write_list}")
         else:
             _evaluate(args)
@@ -71,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch", type=_positive, default=1, help="records per batch (each with all its draws)")
     add("--device", default="cpu", help="cpu or cuda")
     add("--out", default="results", help="folder for the results")
-    add("--write-list", metavar="FILE", help="draw a record list of fold 10 with --seed, and stop")
+    add("--write-list", metavar="FILE", help="draw a record list with --seed, and stop")
+    add("--fold", type=int, choices=[9, 10], default=10, help="the fold of --write-list")
+    add("--count", type=_positive, default=100, help="the records of --write-list")
     return parser
 
 

@@ -34,7 +34,8 @@ def write_card(config: Mapping[str, Any]) -> str:
         f"| units | mV; one model unit is {config['scale_mv']:g} mV, for every record and lead |",
         f"| rate, window | {config['sampling_rate_hz']:g} Hz, {config['n_samples']} samples |",
         f"| filter | zero-phase high-pass, {config['highpass_hz']:g} Hz (half amplitude) |",
-        f"| training | {training['steps']} of {h['total_steps']} steps, AdamW at {h['lr']:g}, "
+        f"| training | {_earlier(training)}{training['steps']} of {h['total_steps']} steps, "
+        f"AdamW at {h['lr']:g}, "
         f"ln sigma ~ N({h['sigma_log_mean']:g}, {h['sigma_log_std']:g}^2) with "
         f"{h['uniform_share']:.0%} log-uniform, EMA {training['ema_decay']} chosen on fold 9 |",
         "| license | weights Apache-2.0, trained on PTB-XL (Wagner et al., 2022), CC BY 4.0 |\n",
@@ -44,6 +45,13 @@ def write_card(config: Mapping[str, Any]) -> str:
         _LIMITS,
     ]
     return "\n".join(parts)
+
+
+def _earlier(training: Mapping[str, Any]) -> str:
+    before = training.get("earlier")
+    if not before:
+        return ""
+    return f"{before['steps']} steps of earlier runs (weights {before['sha256'][:12]}), then "
 
 
 def _loss_table(found: Mapping[str, Any]) -> str:

@@ -62,7 +62,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     # The command line adds a note of its own to the hyperparameters.
     h = {k: v for k, v in state["hyper_parameters"].items() if not k.startswith("_")}
-    module = DiffusionPrior(**{**h, "compile": False})
+    module = DiffusionPrior(**{**h, "compile": False, "start": None})
     leads = LEADS_8 if h["channels"] == len(LEADS_8) else LEADS_9
     whole, _ = load_fold_set(root, [9], leads)
     validation = module.to_units(whole)
@@ -89,6 +89,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
             "records": len(train),
             "clipped_samples": clipped,
             "steps": state["global_step"],
+            "earlier": state.get("earlier"),
             "hyperparameters": h,
             "ema_decay": best.decay,
         },

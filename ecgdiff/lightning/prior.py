@@ -91,10 +91,23 @@ class DiffusionPrior(pl.LightningModule):
         self.t_scale = 1.0 if objective == "eps" else 400.0
         size: dict[str, Any] = PRESETS[preset]
         self.net = SaShiMi(channels=channels, t_scale=self.t_scale, **size)
+        self.earlier: dict[str, Any] | None = None
         if start is not None:
-            self.net.load_state_dict(load_network(start).state_dict())
+            net, config = load_network(start)
+            self.net.load_state_dict(net.state_dict())
+            before = config["training"]
+            steps = before["steps"] + (before.get("earlier") or {"steps": 0})["steps"]
+            self.earlier = {"name": config["name"], "sha256": config["sha256"], "steps": steps}
         # In a tuple, so that the compiled twin is not registered as a second module.
         self._train_net: tuple[Any] = (torch.compile(self.net) if compile else self.net,)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what the weights were trained on before, for the card."""
+        checkpoint["earlier"] = self.earlier
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A resumed run started where the run that it continues started."""
+        self.earlier = checkpoint.get("earlier")
 
     def on_fit_start(self) -> None:
         """Refuses what would feed the same records and noise twice."""

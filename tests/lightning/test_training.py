@@ -83,6 +83,12 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(
         assert all(torch.equal(left[k], right[k]) for k in left)
 
 
+def test_every_epoch_has_its_steps(made_up: None, tmp_path: Path) -> None:
+    t = trainer(tmp_path, 8)
+    t.fit(model(), data())
+    assert (t.global_step, t.current_epoch) == (8, 2)
+
+
 def test_averages_follow_their_formula(made_up: None, tmp_path: Path) -> None:
     history: list[torch.Tensor] = []
 
@@ -171,9 +177,22 @@ def test_state_space_parameters_have_their_own_group(made_up: None) -> None:
 
 def test_training_can_start_from_a_shipped_prior() -> None:
     module = DiffusionPrior(start="default")
-    shipped = load_prior("default").denoiser.net.state_dict()  # type: ignore[attr-defined]
+    prior = load_prior("default")
+    shipped = prior.denoiser.net.state_dict()  # type: ignore[attr-defined]
     assert all(torch.equal(v, shipped[k]) for k, v in module.net.state_dict().items())
     assert all(p.requires_grad for p in module.parameters())
+    assert module.earlier is not None
+    assert module.earlier["sha256"] == prior.config["sha256"]
+    assert module.earlier["steps"] >= prior.config["training"]["steps"]
+
+
+def test_a_resumed_run_remembers_what_it_started_from(made_up: None, tmp_path: Path) -> None:
+    first = model()
+    first.earlier = {"name": "older", "sha256": "0" * 64, "steps": 7}
+    trainer(tmp_path / "a", 3).fit(first, data())
+    resumed, saved = model(), next((tmp_path / "a").glob("*step=3.ckpt"))
+    trainer(tmp_path / "b", 4).fit(resumed, data(), ckpt_path=str(saved), weights_only=True)
+    assert resumed.earlier == first.earlier
 
 
 def test_settings_that_would_train_wrongly_are_refused(made_up: None, tmp_path: Path) -> None:
