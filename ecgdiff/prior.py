@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
+from ecgdiff.diffusion.inpainting import InpaintingDenoiser
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.errors import CheckpointError
 from ecgdiff.models.checkpoint import load_checkpoint
@@ -120,6 +121,8 @@ def _denoiser(
 ) -> Denoiser:
     net.eval().requires_grad_(False)
     schedule = Schedule.linear()
+    if net.context:
+        return InpaintingDenoiser(net, schedule, covariance=covariance)
     if objective == "edm":
         return NetworkDenoiser(net, schedule, covariance=covariance)
     if objective == "eps":

@@ -30,13 +30,14 @@ from ecgdiff.evaluation.prior_quality import (
     unconditional_draws,
 )
 from ecgdiff.lightning.card import write_card
-from ecgdiff.lightning.prior import BANDS, DiffusionPrior
+from ecgdiff.lightning.prior import BANDS, DiffusionPrior, band_losses
 from ecgdiff.models.checkpoint import save_checkpoint
 from ecgdiff.models.sashimi import PRESETS
 
 __all__ = ["export", "main"]
 
 TRAIN_FOLDS = tuple(range(1, 9))
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,16 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
     _use(module, best.weights)
     train, clipped = load_fold_set(root, TRAIN_FOLDS, leads)
     covariance = LeadFrequencyCovariance.fit(_InUnits(module, train), smooth=2)
-    sample = unconditional_draws(module.denoiser(), tuple(whole.shape[1:]), draws)  # type: ignore[arg-type]
     config = {
         "name": name,
         "objective": h["objective"],
-        "network": {"channels": h["channels"], "t_scale": module.t_scale, **PRESETS[h["preset"]]},
+        "inpainting": module.net.context > 0,
+        "network": {
+            "channels": h["channels"],
+            "context": module.net.context,
+            "t_scale": module.t_scale,
+            **PRESETS[h["preset"]],
+        },
         "leads": list(leads),
         "sampling_rate_hz": 100.0,
         "n_samples": whole.shape[-1],
@@ -93,20 +99,30 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
             "hyperparameters": h,
             "ema_decay": best.decay,
         },
-        "acceptance": {
-            "bands": list(BANDS),
-            "losses_fold9": best.losses,
-            "total_variance_fold9": total_variance(module.denoiser(), validation),
-            "std_quantiles": list(QUANTILES),
-            "std_mv_draws": (std_quantiles(sample.numpy()) * h["scale"]).round(4).tolist(),
-            "std_mv_fold9": (std_quantiles(validation.numpy()) * h["scale"]).round(4).tolist(),
-            "draws": draws,
-        },
+        "acceptance": _acceptance(module, best.losses, validation, draws),
     }
     spectrum = covariance.spectrum.float()
     tensors = {**module.net.state_dict(), "covariance.spectrum": spectrum}
     save_checkpoint(out, config, tensors, write_card(config))
     return config
+
+
+def _acceptance(
+    module: DiffusionPrior, losses: list[float], validation: Tensor, draws: int
+) -> dict[str, Any]:
+    """The numbers that decide whether a prior is good enough."""
+    shape = (validation.shape[1], validation.shape[2])
+    sample = unconditional_draws(module.denoiser(), shape, draws)
+    scale = module.hparams["scale"]
+    return {
+        "bands": list(BANDS),
+        "losses_fold9": losses,
+        "total_variance_fold9": total_variance(module.denoiser(), validation),
+        "std_quantiles": list(QUANTILES),
+        "std_mv_draws": (std_quantiles(sample.numpy()) * scale).round(4).tolist(),
+        "std_mv_fold9": (std_quantiles(validation.numpy()) * scale).round(4).tolist(),
+        "draws": draws,
+    }
 
 
 def _candidates(
@@ -117,9 +133,23 @@ def _candidates(
     found = []
     for decay, weights in callbacks[0]["averages"].items():
         _use(module, weights)
-        losses = denoising_losses(module.denoiser(), validation, BANDS)
+        losses = _losses(module, validation)
         found.append(Candidate(decay, weights, losses))
     return found
+
+
+def _losses(module: DiffusionPrior, validation: Tensor) -> list[float]:
+    """The losses per band on all validation records; on lost samples if the network is shown some.
+
+    Every batch holds as many of either pattern, so the mean over batches is that over records.
+    """
+    if not module.hparams["inpainting"]:
+        return denoising_losses(module.denoiser(), validation, BANDS)
+    batches = validation.split(BATCH)
+    found = [
+        band_losses(*module.to_validate(x0, number), number) for number, x0 in enumerate(batches)
+    ]
+    return np.average(found, axis=0, weights=[len(x0) for x0 in batches]).tolist()
 
 
 def _use(module: DiffusionPrior, weights: dict[str, Tensor]) -> None:

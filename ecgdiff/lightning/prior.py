@@ -28,8 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
+from ecgdiff.diffusion.inpainting import InpaintingDenoiser, Seen, network_input, trust
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.lightning.ema import WeightAverages
+from ecgdiff.lightning.masks import draw_masks, validation_masks
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 from ecgdiff.prior import load_network
 
@@ -37,6 +39,11 @@ __all__ = ["BANDS", "DiffusionPrior", "band_losses"]
 
 # Noise levels of the validation loss, in standard deviations of the data.
 BANDS = tuple(math.exp(v) for v in torch.linspace(math.log(0.02), math.log(50.0), 8).tolist())
+
+# The noise of shown observations, in standard deviations of the data: smallest and largest in
+# training, and the one of validation (0.02 mV).
+SIGMA_Y = (0.02, 1.0)
+VALIDATION_SIGMA_Y = 0.085
 
 
 class DiffusionPrior(pl.LightningModule):
@@ -56,6 +63,9 @@ class DiffusionPrior(pl.LightningModule):
         warmup: Steps of linear warm-up.
         total_steps: Steps until the cosine has come down to 1 % of the peak.
         seed: Seed of noise and levels.
+        inpainting: Whether the network is shown observations, of random patterns
+            (:mod:`ecgdiff.lightning.masks`), and learns to denoise what was lost. Objective `edm`
+            only.
         start: A prior of the same size to start from, by name or folder; random weights if None.
         compile: Compile the training graph; needs a C++ compiler, gives the same numbers to
             rounding.
@@ -76,6 +86,7 @@ class DiffusionPrior(pl.LightningModule):
         warmup: int = 500,
         total_steps: int = 10_000,
         seed: int = 0,
+        inpainting: bool = False,
         start: str | None = None,
         compile: bool = False,
     ) -> None:
@@ -85,16 +96,19 @@ class DiffusionPrior(pl.LightningModule):
                 f"total_steps is {total_steps} and warmup {warmup}: give trainer.max_steps, the "
                 "number of steps over which the learning rate comes down."
             )
+        if inpainting and objective != "edm":
+            raise ValueError("A network that is shown observations is trained with objective edm.")
         self.save_hyperparameters()
         self.schedule = Schedule.linear()
         # The embedding works on a scale of 0..1000: levels as they are, ln(sigma) / 4 stretched.
         self.t_scale = 1.0 if objective == "eps" else 400.0
         size: dict[str, Any] = PRESETS[preset]
-        self.net = SaShiMi(channels=channels, t_scale=self.t_scale, **size)
+        context = channels if inpainting else 0
+        self.net = SaShiMi(channels=channels, t_scale=self.t_scale, context=context, **size)
         self.earlier: dict[str, Any] | None = None
         if start is not None:
             net, config = load_network(start)
-            self.net.load_state_dict(net.state_dict())
+            self.net.load_state_dict(_widened(net.state_dict(), self.net))
             before = config["training"]
             steps = before["steps"] + (before.get("earlier") or {"steps": 0})["steps"]
             self.earlier = {"name": config["name"], "sha256": config["sha256"], "steps": steps}
@@ -116,6 +130,8 @@ class DiffusionPrior(pl.LightningModule):
 
     def denoiser(self) -> Denoiser:
         """The network as a denoiser of the standard schedule."""
+        if self.hparams["inpainting"]:
+            return InpaintingDenoiser(self.net, self.schedule)
         if self.hparams["objective"] == "eps":
             return EpsDenoiser(self.net, self.schedule)
         return NetworkDenoiser(self.net, self.schedule)
@@ -127,11 +143,12 @@ class DiffusionPrior(pl.LightningModule):
         x0 = self.to_units(data.train_batch(step, rank, ranks).to(self.device))
         generator = torch.Generator().manual_seed(self._seed(step, rank))
         noise = torch.randn(x0.shape, generator=generator).to(x0)
-        loss = (
-            self._eps_loss(x0, noise, generator)
-            if self.hparams["objective"] == "eps"
-            else self._edm_loss(x0, noise, generator)
-        )
+        if self.hparams["inpainting"]:
+            loss = self._inpainting_loss(x0, noise, generator)
+        elif self.hparams["objective"] == "eps":
+            loss = self._eps_loss(x0, noise, generator)
+        else:
+            loss = self._edm_loss(x0, noise, generator)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -149,6 +166,20 @@ class DiffusionPrior(pl.LightningModule):
         target = (x0 - x / total**2) * total / sigma
         out = self._train_net[0](x / total, sigma.flatten().log() / 4)
         return nn.functional.mse_loss(out, target)
+
+    def _inpainting_loss(self, x0: Tensor, noise: Tensor, generator: torch.Generator) -> Tensor:
+        sigma = self.draw_sigma(len(x0), generator).to(x0)[:, None, None]
+        mask = draw_masks((x0.shape[0], x0.shape[1], x0.shape[2]), generator).to(x0.device)
+        low, high = (math.log(v) for v in SIGMA_Y)
+        sigma_y = torch.rand((len(x0), 1, 1), generator=generator).mul(high - low).add(low).exp()
+        sigma_y = sigma_y.to(x0)
+        y = x0 + sigma_y * torch.randn(x0.shape, generator=generator).to(x0)
+        x, total = x0 + sigma * noise, (sigma**2 + 1).sqrt()
+        target = (x0 - x / total**2) * total / sigma
+        out = self._train_net[0](
+            network_input(x, sigma, y, mask), sigma.flatten().log() / 4, trust(mask, sigma_y)
+        )
+        return ((out - target).square() * ~mask).sum() / (~mask).sum()
 
     def draw_sigma(self, count: int, generator: torch.Generator) -> Tensor:
         """Draws `count` noise levels from the training distribution."""
@@ -172,10 +203,25 @@ class DiffusionPrior(pl.LightningModule):
             for decay in callback.decays:
                 with callback.swapped(self, decay):
                     self.net.eval()
-                    losses = band_losses(self.denoiser(), x0, batch_idx)
+                    losses = band_losses(*self.to_validate(x0, batch_idx), batch_idx)
                 values = {f"val_{decay}/{s:.3g}": v for s, v in zip(BANDS, losses, strict=True)}
                 values[f"val_{decay}"] = sum(losses) / len(losses)
                 self.log_dict(values, sync_dist=True, batch_size=len(x0))
+
+    def to_validate(self, x0: Tensor, number: int) -> tuple[Denoiser, Tensor, Tensor | None]:
+        """The denoiser, the clean signals and, if it is shown some of them, what it is not shown.
+
+        Arguments:
+            x0: Clean signals in model units, shape (batch, leads, time).
+            number: The number of the batch, which fixes what is shown.
+        """
+        denoiser = self.denoiser()
+        if not isinstance(denoiser, InpaintingDenoiser):
+            return denoiser, x0, None
+        generator = torch.Generator().manual_seed(number)
+        mask = validation_masks((x0.shape[0], x0.shape[1], x0.shape[2]), generator).to(x0.device)
+        y = x0 + VALIDATION_SIGMA_Y * torch.randn(x0.shape, generator=generator).to(x0)
+        return Seen(denoiser, y, mask, VALIDATION_SIGMA_Y), x0, ~mask
 
     def _averages(self) -> Iterator[WeightAverages]:
         return (c for c in self.trainer.callbacks if isinstance(c, WeightAverages))  # type: ignore[attr-defined]
@@ -213,13 +259,22 @@ class DiffusionPrior(pl.LightningModule):
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def _widened(state: dict[str, Tensor], net: SaShiMi) -> dict[str, Tensor]:
+    """Weights of a network without a second input, ignoring it where `net` has one."""
+    wanted = net.state_dict()["input.weight"]
+    missing = wanted.shape[1] - state["input.weight"].shape[1]
+    padded = nn.functional.pad(state["input.weight"], (0, max(missing, 0)))
+    return {**state, "input.weight": padded}
+
+
 @torch.no_grad()
-def band_losses(denoiser: Denoiser, x0: Tensor, seed: int) -> list[float]:
+def band_losses(denoiser: Denoiser, x0: Tensor, lost: Tensor | None, seed: int) -> list[float]:
     r"""Losses :math:`(1 + 1/\sigma^2) \, \mathrm{MSE}` per level of :data:`BANDS`, on fixed noise.
 
     Arguments:
         denoiser: Denoiser in model units.
         x0: Clean signals in model units, shape (batch, leads, time).
+        lost: Which samples count, bool, same shape; all if None.
         seed: The number of the batch; together with the band it fixes the noise.
     """
     losses = []
@@ -229,6 +284,7 @@ def band_losses(denoiser: Denoiser, x0: Tensor, seed: int) -> list[float]:
         generator = torch.Generator().manual_seed(seed * len(BANDS) + band)
         noise = torch.randn(x0.shape, generator=generator).to(x0)
         x_t = float(denoiser.schedule.alpha(t)) * (x0 + exact * noise)
-        error = (denoiser(x_t, t) - x0).square().mean()
+        error = (denoiser(x_t, t) - x0).square()
+        error = error.mean() if lost is None else error[lost].mean()
         losses.append(float(error) * (1 + exact**-2))
     return losses

@@ -52,6 +52,7 @@ class SaShiMi(nn.Module):
         t_features: Size of the sinusoidal embedding of the noise level.
         t_width: Width of its two-layer network.
         t_scale: Factor from the level given to the embedding's scale of 0..1000.
+        context: Channels of a second input, for networks that are told what was observed.
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class SaShiMi(nn.Module):
         t_features: int = 128,
         t_width: int = 512,
         t_scale: float = 1.0,
+        context: int = 0,
     ) -> None:
         super().__init__()
-        self.stem, self.multiple = stem, stem * math.prod(pool)
+        self.stem, self.multiple, self.context = stem, stem * math.prod(pool), context
         self.embed = LevelEmbedding(t_features, t_width, t_scale)
-        self.input = Mix(channels * stem, d_model)
+        self.input = Mix((channels + context) * stem, d_model)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width = d_model
         for factor in pool:
@@ -85,15 +87,22 @@ class SaShiMi(nn.Module):
         self.output = Mix(d_model, channels * stem)
         nn.init.zeros_(self.output.weight)
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """Maps x (batch, channels, time) at levels (batch,); `multiple` must divide time."""
+    def forward(self, x: Tensor, level: Tensor, context: Tensor | None = None) -> Tensor:
+        """Maps x (batch, channels, time) at levels (batch,); `multiple` must divide time.
+
+        Arguments:
+            x: The signals.
+            level: The noise levels.
+            context: The second input, with shape (batch, context, time), if there is one.
+        """
         if x.shape[-1] % self.multiple:
             raise ValueError(
                 f"The network needs a length that is a multiple of {self.multiple}, got "
                 f"{x.shape[-1]} samples."
             )
         e = self.embed(level)
-        h = F.relu(self.input(fold(x.transpose(0, 1), self.stem)))
+        whole = x if context is None else torch.cat([x, context], dim=1)
+        h = F.relu(self.input(fold(whole.transpose(0, 1), self.stem)))
         skips = [h]
         for layer in self.down:
             h = layer(h, e)

@@ -121,17 +121,35 @@ def test_training_lowers_the_loss(made_up: None, tmp_path: Path, objective: str)
     d = data()
     d.setup("fit")
     x0 = module.to_units(d.validation_set)
-    start = sum(band_losses(module.denoiser(), x0, 0)[3:6])
+    start = sum(band_losses(module.denoiser(), x0, None, 0)[3:6])
     trainer(tmp_path, 60).fit(module, d)
     module.eval()
-    assert sum(band_losses(module.denoiser(), x0, 0)[3:6]) < 0.7 * start
+    assert sum(band_losses(module.denoiser(), x0, None, 0)[3:6]) < 0.7 * start
+
+
+def test_training_on_observations_lowers_the_loss(made_up: None, tmp_path: Path) -> None:
+    module = model(inpainting=True, lr=1e-2, total_steps=40)
+    x0 = module.to_units(data_file.load_fold_set("", [9], ())[0])
+    start = band_losses(*module.to_validate(x0, 0), 0)[3:6]
+    trainer(tmp_path, 40).fit(module, data())
+    module.net.eval()
+    assert sum(band_losses(*module.to_validate(x0, 0), 0)[3:6]) < 0.8 * sum(start)
+
+
+def test_a_network_that_is_shown_nothing_starts_as_the_prior_it_was() -> None:
+    prior = load_prior("default").denoiser
+    widened = DiffusionPrior(start="default", inpainting=True)
+    widened.net.eval()
+    x = torch.randn(2, 8, 1000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(widened.denoiser()(x, 400), prior(x, 400))
 
 
 def test_an_untrained_network_has_loss_one_in_every_band(made_up: None) -> None:
     """F = 0 means D = c_skip x, whose weighted loss is 1 on data of unit variance."""
     module = model().eval()
     x0 = torch.randn(64, 8, 64)
-    assert all(abs(loss - 1) < 0.05 for loss in band_losses(module.denoiser(), x0, 0))
+    assert all(abs(loss - 1) < 0.05 for loss in band_losses(module.denoiser(), x0, None, 0))
 
 
 def test_every_record_once_per_epoch_and_ranks_share_them(made_up: None) -> None:

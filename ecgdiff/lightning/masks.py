@@ -1,0 +1,99 @@
+"""Random patterns of what was observed, for the training of networks that see observations."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["draw_masks", "validation_masks"]
+
+SHARES = {"first": 0.4, "leads": 0.15, "block": 0.15, "window": 0.15, "mixed": 0.1, "none": 0.05}
+"""How often each pattern is drawn."""
+
+
+def draw_masks(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Draws one pattern per item: True where observed.
+
+    The patterns: the first lead alone; a random set of leads; everything but a block of time; a
+    window of time alone; leads lost at random, the others with a block of their own lost; nothing.
+    A quarter of all recordings is shorter than the window, too.
+
+    Arguments:
+        shape: (batch, leads, time).
+        generator: The source of randomness.
+    """
+    shares = torch.tensor(list(SHARES.values()))
+    kinds = torch.multinomial(shares, shape[0], replacement=True, generator=generator)
+    names = list(SHARES)
+    masks = [_PATTERNS[names[int(k)]](shape[1], shape[2], generator) for k in kinds]
+    mask = torch.stack(masks)
+    for item in range(shape[0]):
+        if _uniform(generator) < 0.25:
+            mask[item, :, _between(shape[2] // 4, shape[2], generator) :] = False
+    return mask
+
+
+def validation_masks(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """The first lead alone for every other item, for the others one half of 2.56 s of 10 s.
+
+    Arguments:
+        shape: (batch, leads, time).
+        generator: The source of randomness.
+    """
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask[::2, 0] = True
+    half = round(0.128 * shape[2])
+    for item in range(1, shape[0], 2):
+        start = _between(0, shape[2] - half, generator)
+        mask[item, :, start : start + half] = True
+    return mask
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator))
+
+
+def _between(low: int, high: int, generator: torch.Generator) -> int:
+    """An integer in [low, high]."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _block(time: int, generator: torch.Generator) -> Tensor:
+    """One stretch of a twentieth to two thirds of the time."""
+    length = _between(max(time // 20, 1), max(2 * time // 3, 1), generator)
+    start = _between(0, time - length, generator)
+    return (torch.arange(time) >= start) & (torch.arange(time) < start + length)
+
+
+def _first(leads: int, time: int, generator: torch.Generator) -> Tensor:
+    return (torch.arange(leads) == 0)[:, None].expand(leads, time).clone()
+
+
+def _leads(leads: int, time: int, generator: torch.Generator) -> Tensor:
+    kept = torch.randperm(leads, generator=generator) < _between(1, leads - 1, generator)
+    return kept[:, None].expand(leads, time).clone()
+
+
+def _all_but_block(leads: int, time: int, generator: torch.Generator) -> Tensor:
+    return ~_block(time, generator).expand(leads, time)
+
+
+def _window(leads: int, time: int, generator: torch.Generator) -> Tensor:
+    return _block(time, generator).expand(leads, time).clone()
+
+
+def _mixed(leads: int, time: int, generator: torch.Generator) -> Tensor:
+    rows = [~_block(time, generator) for _ in range(leads)]
+    return torch.stack(rows) & _leads(leads, time, generator)
+
+
+def _none(leads: int, time: int, generator: torch.Generator) -> Tensor:
+    return torch.zeros(leads, time, dtype=torch.bool)
+
+
+_PATTERNS = {
+    "first": _first,
+    "leads": _leads,
+    "block": _all_but_block,
+    "window": _window,
+    "mixed": _mixed,
+    "none": _none,
+}
