@@ -22,7 +22,7 @@ ONLY_BY = {
     "pytorch_lightning": ("ecgdiff.lightning", "ecgdiff.cli"),
     "jsonargparse": ("ecgdiff.lightning", "ecgdiff.cli"),
     "lightning": (),
-    "plotly": ("ecgdiff.plot.plotly",),
+    "plotly": ("ecgdiff.plot.plotly", "ecgdiff.experiments.figure"),
 }
 ECG_MAY = {"numpy", "scipy", "ecgdiff", *sys.stdlib_module_names}
 ECG_LAZY = {"wfdb"}

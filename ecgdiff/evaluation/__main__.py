@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--records", default="fold10_100", help="name of a committed list or a JSON file")
     add("--limit", type=_positive, help="only the first records of the list")
     add("--batch", type=_positive, default=1, help="records per batch (each with all its draws)")
+    add("--no-controls", action="store_true", help="only the samplers, as when tuning them")
     add("--device", default="cpu", help="cpu or cuda")
     add("--out", default="results", help="folder for the results")
     add("--write-list", metavar="FILE", help="draw a record list with --seed, and stop")
@@ -97,6 +98,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     methods = {
         t.name: [*shared, RidgeControl(controls)] if t.name == "leads" else shared for t in tasks
     }
+    if args.no_controls:
+        methods = {t.name: list(samplers) for t in tasks}
     todo = cases(data, chosen)[: args.limit]
     rows = Rows(out / "first_figures.jsonl")
     wanted = {c.ecg_id for c in todo}
@@ -189,6 +192,8 @@ def _command(args: argparse.Namespace) -> str:
     parts = ["python", "-m", "ecgdiff.evaluation", "--root", "PTBXL_DIR", "--task", args.task]
     for text in args.sampler:
         parts += ["--sampler", text]
+    if args.no_controls:
+        parts.append("--no-controls")
     for name in ("prior", "draws", "seed", "noise", "records", "limit", "batch", "device", "out"):
         if getattr(args, name) is not None:
             parts += [f"--{name}", str(getattr(args, name))]

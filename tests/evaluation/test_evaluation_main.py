@@ -18,7 +18,7 @@ from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.errors import EcgDiffError
 from ecgdiff.evaluation import __main__ as command
-from ecgdiff.evaluation.records import draw_list
+from ecgdiff.evaluation.records import draw_list, read_list
 from ecgdiff.samplers import MGPS, Surrogate
 
 
@@ -104,6 +104,17 @@ def test_list_is_drawn_by_the_command(
     monkeypatch.setattr(command, "PTBXL", SmallData)
     assert command.main(["--root", "x", "--write-list", str(tmp_path / "l.json")]) == 1
     assert "3 patients, fewer than 100" in capsys.readouterr().err
+    drawn = ["--write-list", str(tmp_path / "l.json"), "--fold", "9", "--count", "2"]
+    assert command.main(["--root", "x", *drawn]) == 0
+    chosen = read_list(tmp_path / "l.json")
+    assert (chosen.name, chosen.fold, len(chosen.ecg_ids)) == ("fold9_2", 9, 2)
+
+
+def test_samplers_without_controls(arguments: list[str], tmp_path: Path) -> None:
+    assert command.main([*arguments, "--limit", "2", "--no-controls"]) == 0
+    document = json.loads((tmp_path / "out" / "first_figures.json").read_text(encoding="utf-8"))
+    assert list(document["tasks"]["leads"]["methods"]) == ["surrogate:steps=2"]
+    assert "--no-controls" in document["command"]
 
 
 def test_samplers_take_arguments() -> None:

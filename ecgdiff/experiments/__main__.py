@@ -1,0 +1,100 @@
+"""Runs one experiment: `python -m ecgdiff.experiments NAME [--setting value ...] --out results`.
+
+Writes OUT/NAME.json (all numbers and the command), OUT/NAME.md (the table) and OUT/NAME.html (the
+figure; needs plotly).
+"""
+
+import argparse
+import inspect
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ecgdiff import __version__
+from ecgdiff.errors import EcgDiffError
+from ecgdiff.experiments import gaussian_midpoint, mixture
+from ecgdiff.experiments.figure import write_figure
+
+__all__ = ["EXPERIMENTS", "Experiment", "main"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment: its settings are the arguments of `run`, whose defaults are published.
+
+    Attributes:
+        run: Computes the result, plain numbers in dicts and lists.
+        table: The result as Markdown.
+        figure: The result as a plotly figure, in plain dicts and lists.
+    """
+
+    run: Callable[..., dict[str, Any]]
+    table: Callable[[dict[str, Any]], str]
+    figure: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+EXPERIMENTS = {
+    "gaussian-midpoint": Experiment(
+        gaussian_midpoint.run, gaussian_midpoint.table, gaussian_midpoint.figure
+    ),
+    "mixture": Experiment(mixture.run, mixture.table, mixture.figure),
+    "mixture-ablation": Experiment(mixture.ablation, mixture.table, mixture.figure),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    given = vars(_parser().parse_args(arguments))
+    name, out = given.pop("name"), Path(given.pop("out"))
+    experiment = EXPERIMENTS[name]
+    begin = time.perf_counter()
+    try:
+        result = experiment.run(**given)
+    except EcgDiffError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    document = {
+        "command": _command(name, given),
+        "version": __version__,
+        "torch": torch.__version__,
+        "seconds": round(time.perf_counter() - begin, 1),
+        **result,
+    }
+    text = f"`{document['command']}`\n\n{experiment.table(result)}\n"
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (out / f"{name}.md").write_text(text, encoding="utf-8")
+    write_figure(experiment.figure(result), out / f"{name}.html")
+    print(text)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ecgdiff.experiments", description=__doc__)
+    commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, experiment in EXPERIMENTS.items():
+        summary = (inspect.getdoc(experiment.run) or "").split("\n")[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        for key, setting in inspect.signature(experiment.run).parameters.items():
+            flag, kind = f"--{key.replace('_', '-')}", type(setting.default)
+            command.add_argument(flag, type=kind, default=setting.default, help="%(default)s")
+        command.add_argument("--out", default="results", help="folder for the results")
+    return parser
+
+
+def _command(name: str, settings: Mapping[str, Any]) -> str:
+    parts = ["python", "-m", "ecgdiff.experiments", name]
+    for key, value in settings.items():
+        parts += [f"--{key.replace('_', '-')}", str(value)]
+    return shlex.join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
