@@ -20,8 +20,12 @@ Given a masked observation of residual r (0/1 mask M, noise variance R), with
     u \sim N(0, \Sigma),\ e \sim N(0, R),
 
 are the mean and a draw of x. For masks and noise that are constant along time G is block-diagonal
-over f and is solved directly; otherwise by conjugate gradients preconditioned with the nearest
-such G.
+over f and is solved directly. So it is, as a dense matrix, if few samples are observed. If few are
+lost, with :math:`P = (R + \Sigma)^{-1}`, observed samples o and lost ones l,
+
+.. math:: G^{-1} = P_{oo} - P_{ol} P_{ll}^{-1} P_{lo} .
+
+Otherwise conjugate gradients are preconditioned with the nearest block-diagonal G.
 
 References:
     | Learning Diffusion Priors from Observations by Expectation Maximization (Rozet et al., 2024),
@@ -36,10 +40,14 @@ import torch
 from torch import Tensor
 
 from ecgdiff.diffusion._dct import dct, idct
+from ecgdiff.diffusion._entries import entries
 from ecgdiff.diffusion._solve import conjugate_gradient
 from ecgdiff.random import Generator, normal
 
 __all__ = ["LeadFrequencyCovariance"]
+
+DENSE = 1200
+"""The most samples, observed or lost, of a dense matrix; for more, iterations are faster."""
 
 CHUNK = 256
 """Records whose spectra are held in float64 at once while fitting."""
@@ -244,19 +252,36 @@ class LeadFrequencyCovariance:
             variance: The noise variances R, positive, broadcastable to `v`.
             rtol: The relative residual at which an item's iteration stops; unused when the direct
                 solution applies.
-            max_iter: The most iterations. Scattered single samples with little noise can need
-                more; the last iterate is then returned.
+            max_iter: The most iterations, where it iterates. Scattered single samples with little
+                noise can need more; the last iterate is then returned.
         """
         variance = torch.as_tensor(variance, dtype=v.dtype, device=v.device)
         variance = variance[(None,) * (3 - variance.ndim)]
-        inverse = self._channel_inverse(mask, variance).to(v)
+        if len(mask) == len(variance) == 1:
+            return self._solve_one(v * mask, mask, variance, rtol, max_iter)
+        # Item by item of a kind, so that a solution does not depend on the batch it is in.
+        out = torch.zeros_like(v)
+        for items in _alike(mask, variance, len(v)):
+            m, r = (x if len(x) == 1 else x[items[:1]] for x in (mask, variance))
+            out[items] = self._solve_one(v[items] * m, m, r, rtol, max_iter)
+        return out
+
+    def _solve_one(
+        self, v: Tensor, mask: Tensor, variance: Tensor, rtol: float, max_iter: int
+    ) -> Tensor:
+        """The solution for items of one mask and noise, both with a batch axis of one."""
+        inverse = self._channel_inverse(mask, variance)
 
         def direct(u: Tensor) -> Tensor:
-            return idct(_per_frequency(inverse, dct(u))) * mask
+            return idct(_per_frequency(inverse.to(v), dct(u))) * mask
 
-        v = v * mask
-        if _constant(mask) and _constant(variance):
+        whole, lost = _constant(variance), mask[0].any(-1, keepdim=True) & ~mask[0]
+        if whole and not lost.any():
             return direct(v)
+        if int(mask.sum()) <= DENSE:
+            return self._solve_observed(v, mask[0], variance)
+        if whole and int(lost.sum()) <= DENSE:
+            return self._solve_around(v, lost, inverse) * mask
         return conjugate_gradient(
             lambda u: self.matvec(u) * mask + variance * u,
             v,
@@ -265,16 +290,38 @@ class LeadFrequencyCovariance:
             max_iter=max_iter,
         ).x
 
+    def _solve_observed(self, v: Tensor, observed: Tensor, variance: Tensor) -> Tensor:
+        """The solution by a dense matrix of the observed samples."""
+        g = entries(self._blocks(v), observed).double()
+        g.diagonal().add_(variance.expand(1, *observed.shape)[0][observed].double())
+        out = torch.zeros_like(v)
+        out[:, observed] = _positive_solve(g, v[:, observed]).to(v)
+        return out
+
+    def _solve_around(self, v: Tensor, lost: Tensor, inverse: Tensor) -> Tensor:
+        """The solution by a dense matrix of the lost samples of channels seen in part.
+
+        `inverse` is P per frequency, float64, with shape (freq, channels, channels).
+        """
+        blocks = inverse.to(v)
+
+        def product(x: Tensor) -> Tensor:
+            return idct(_per_frequency(blocks, dct(x)))
+
+        u = product(v)
+        wrong = torch.zeros_like(v)
+        # P has entries of 1 / R: in single precision its small eigenvalues would be lost.
+        dense = entries(inverse.to(v.device), lost)
+        wrong[:, lost] = _positive_solve(dense, u[:, lost]).to(v)
+        return u - product(wrong)
+
     def _channel_inverse(self, mask: Tensor, variance: Tensor) -> Tensor:
-        """Inverses of G, (batch or 1, freq, channels, channels), as if channels were whole."""
-        keep = mask.any(-1).to("cpu", torch.float64)
-        noise = variance.to("cpu", torch.float64).mean(-1).expand(-1, self.channels)
-        rows = torch.stack(torch.broadcast_tensors(keep, noise), 1)
-        rows, which = rows.unique(dim=0, return_inverse=True)  # a batch holds few patterns
-        keep, noise = rows[:, 0], rows[:, 1]
-        g = self.spectrum * (keep[:, :, None] * keep[:, None, :])[:, None]
-        inverse: Tensor = torch.linalg.inv(g + torch.diag_embed(noise)[:, None])
-        return inverse if len(inverse) == 1 else inverse[which]
+        """The inverse of G per frequency, float64, as if channels seen in part were seen whole."""
+        keep = mask[0].any(-1).to("cpu", torch.float64)
+        noise = variance[0].to("cpu", torch.float64).mean(-1).expand(self.channels)
+        g = self.spectrum * (keep[:, None] * keep)
+        inverse: Tensor = torch.linalg.inv(g + torch.diag_embed(noise))
+        return inverse
 
     def gain(
         self, residual: Tensor, mask: Tensor, variance: Tensor, *, rtol: float = 1e-6
@@ -311,10 +358,20 @@ class LeadFrequencyCovariance:
 
 
 def _per_frequency(blocks: Tensor, z: Tensor) -> Tensor:
-    """Products of blocks ([batch,] freq, i, j) with coefficients (batch, j, freq)."""
-    if blocks.ndim == 4 and len(blocks) == 1:
-        blocks = blocks[0]
-    return torch.einsum("fij,bjf->bif" if blocks.ndim == 3 else "bfij,bjf->bif", blocks, z)
+    """Products of blocks (freq, i, j) with coefficients (batch, j, freq)."""
+    return torch.einsum("fij,bjf->bif", blocks, z)
+
+
+def _positive_solve(matrix: Tensor, rows: Tensor) -> Tensor:
+    """Solutions x of matrix x = r for each of the rows r, in float64."""
+    return torch.cholesky_solve(rows.double().mT, torch.linalg.cholesky(matrix)).mT
+
+
+def _alike(mask: Tensor, variance: Tensor, batch: int) -> list[Tensor]:
+    """The numbers of the items that share mask and noise, one tensor per kind."""
+    parts = [x.expand(batch, *x.shape[1:]).flatten(1).double() for x in (mask, variance)]
+    kinds, which = torch.cat(parts, 1).unique(dim=0, return_inverse=True)
+    return [torch.nonzero(which == k)[:, 0] for k in range(len(kinds))]
 
 
 def _constant(x: Tensor) -> bool:

@@ -106,9 +106,16 @@ def test_draws_have_the_covariance_and_their_own_streams(
     torch.testing.assert_close(one[0], both[1], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("dense_samples", [1200, 20, 0])
 def test_solve_and_gain_are_dense_algebra(
-    covariance: LeadFrequencyCovariance, mask: Tensor, variance: Tensor
+    covariance: LeadFrequencyCovariance,
+    mask: Tensor,
+    variance: Tensor,
+    dense_samples: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """By a dense matrix of observed samples, or of lost ones where they are few, or iterated."""
+    monkeypatch.setattr("ecgdiff.diffusion.covariance.DENSE", dense_samples)
     v = _normal(3, *SHAPE) * mask
     dense = covariance.dense()
     m, gram = _dense_gram(dense, mask, variance)
@@ -122,8 +129,12 @@ def test_solve_and_gain_are_dense_algebra(
     assert ((error.norm(dim=1) / v.flatten(1).norm(dim=1)) < 2e-6).all()
 
 
-def test_items_do_not_depend_on_their_batch(covariance: LeadFrequencyCovariance) -> None:
+@pytest.mark.parametrize("dense_samples", [1200, 0])
+def test_items_do_not_depend_on_their_batch(
+    covariance: LeadFrequencyCovariance, dense_samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also when the direct solution serves one item and only iterations serve another."""
+    monkeypatch.setattr("ecgdiff.diffusion.covariance.DENSE", dense_samples)
     mask = torch.stack([_masks()["leads"][0], _masks()["block"][0], _masks()["points"][0]])
     v, variance = _normal(3, *SHAPE) * mask, torch.tensor(0.01)
     together = covariance.solve(v, mask, variance)
