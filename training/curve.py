@@ -1,8 +1,9 @@
 """Draws the training curve of a prior from its CSV logs, as one SVG file.
 
-    python training/curve.py OUT.svg LOG.csv [LOG.csv ...]
+    python training/curve.py OUT.svg LOG.csv [LOG.csv ...] [+ LOG.csv ...]
 
-Several logs of a resumed run are joined: where they overlap, the later file counts.
+Several logs of a resumed run are joined: where they overlap, the later file counts. After a plus
+comes a run that started from the weights of the one before; its steps are counted on.
 """
 
 import csv
@@ -33,6 +34,23 @@ def read_logs(paths: list[str]) -> dict[str, dict[int, float]]:
                 if value and name not in ("step", "epoch"):
                     columns.setdefault(name, {})[int(row["step"])] = float(value)
     return columns
+
+
+def read_runs(arguments: list[str]) -> dict[str, dict[int, float]]:
+    """Reads runs that went on from one another, separated by plus signs."""
+    whole: dict[str, dict[int, float]] = {}
+    runs: list[list[str]] = [[]]
+    for argument in arguments:
+        if argument == "+":
+            runs.append([])
+        else:
+            runs[-1].append(argument)
+    done = 0
+    for paths in runs:
+        for name, values in read_logs(paths).items():
+            whole.setdefault(name, {}).update({done + s: v for s, v in values.items()})
+        done = 1 + max(max(values) for values in whole.values())
+    return whole
 
 
 def smooth(values: dict[int, float], width: int) -> Curve:
@@ -102,4 +120,4 @@ def _text(x: float, y: float, text: str, anchor: str, color: str = "#111") -> st
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(svg(curves(read_logs(sys.argv[2:]))), encoding="utf-8")
+    Path(sys.argv[1]).write_text(svg(curves(read_runs(sys.argv[2:]))), encoding="utf-8")
