@@ -19,12 +19,14 @@ import torch
 import ecgdiff
 from ecgdiff.demo import load_truth
 from ecgdiff.ecg.recording import Recording
-from ecgdiff.samplers import MGPS, Sampler, Surrogate
+from ecgdiff.samplers import MGPS, MMPS, Sampler, Surrogate
 
 SAMPLERS: dict[str, Sampler] = {
-    "surrogate, 64 steps": Surrogate(steps=64),
-    "surrogate (default)": Surrogate(),
+    "mmps (default)": MMPS(),
+    "mmps, 2 iterations": MMPS(iterations=2),
+    "surrogate": Surrogate(),
     "mgps, 50 steps": MGPS(steps=50),
+    "mgps, 50 steps, 2 gradient steps": MGPS(steps=50, gradient_steps=2),
     "mgps, 50 steps, published ECG setting": MGPS.ecg_leads(std=0.236),
 }
 

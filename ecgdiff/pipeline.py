@@ -28,7 +28,7 @@ from ecgdiff.windowed import draw_windows, windows_of
 
 __all__ = ["DEFAULT_SAMPLER", "reconstruct"]
 
-DEFAULT_SAMPLER = "surrogate"
+DEFAULT_SAMPLER = "mmps"
 
 
 def reconstruct(

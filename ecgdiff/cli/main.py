@@ -88,8 +88,7 @@ def _add_demo(commands: Any) -> None:
     )
     demo.add_argument("--out", type=Path, default=Path("ecgdiff-demo"), help="folder for results")
     _add_sampling(demo)
-    # Half a minute instead of two seconds, for draws whose beats follow those of lead I.
-    demo.set_defaults(run=_demo, sampler="mgps")
+    demo.set_defaults(run=_demo)
 
 
 def _add_input(command: argparse.ArgumentParser) -> None:
