@@ -157,8 +157,10 @@ class _Guided(GuidedDenoiser):
         r = r - self.operator(u) - self.operator.restrict(self.observation.variance.sqrt() * e)
         return x0 + u + self._shift(r, sigma, here)
 
-    def _preconditioned(self, model: Model | None) -> bool:
-        return self.settings.precondition and model is not None and model.mask is not None
+    def _preconditioner(self, model: Model | None) -> _Map | None:
+        if not self.settings.precondition or model is None or model.mask is None:
+            return None
+        return model.solve
 
     def _model(self, t: int) -> Model | None:
         return self.model and self.model.at(float(self.schedule.sigma(t)))
@@ -177,7 +179,7 @@ class _Guided(GuidedDenoiser):
             matvec,
             r,
             image=lambda _: lifted,
-            precondition=model.solve if self._preconditioned(model) else None,
+            precondition=self._preconditioner(model),
             floor=lambda p: 1e-6 * variance * p,
             rtol=0.0,
             max_iter=self.settings.iterations,
