@@ -270,16 +270,18 @@ class LeadFrequencyCovariance:
         self, v: Tensor, mask: Tensor, variance: Tensor, rtol: float, max_iter: int
     ) -> Tensor:
         """The solution for items of one mask and noise, both with a batch axis of one."""
+        whole, lost = _constant(variance), mask[0].any(-1, keepdim=True) & ~mask[0]
+        by_channel = whole and not lost.any()
+        if not by_channel and int(mask.sum()) <= DENSE:
+            return self._solve_observed(v, mask[0], variance)
         inverse = self._channel_inverse(mask, variance)
+        blocks = inverse.to(v)
 
         def direct(u: Tensor) -> Tensor:
-            return idct(_per_frequency(inverse.to(v), dct(u))) * mask
+            return idct(_per_frequency(blocks, dct(u))) * mask
 
-        whole, lost = _constant(variance), mask[0].any(-1, keepdim=True) & ~mask[0]
-        if whole and not lost.any():
+        if by_channel:
             return direct(v)
-        if int(mask.sum()) <= DENSE:
-            return self._solve_observed(v, mask[0], variance)
         if whole and int(lost.sum()) <= DENSE:
             return self._solve_around(v, lost, inverse) * mask
         return conjugate_gradient(

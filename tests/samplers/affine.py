@@ -1,51 +1,17 @@
 """Exact laws of samplers that are affine in their noise and data, as all gradient-free ones are
 for a Gaussian prior."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ecgdiff.diffusion import GaussianPrior
-from ecgdiff.operators import Observation, Operator
-from ecgdiff.random import Streams
-from ecgdiff.samplers import Sampler
+from ecgdiff.operators import Operator
 
 # From p data sets (n, p), zero where nothing is observed, to the means (n, p) and the covariance
 # (n, n) of the draws.
 Recursion = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-class Basis(Streams):
-    """Affine propagation: item i draws the i-th unit vector of all noise, the last item zeros."""
-
-    def __init__(self, calls: int, n: int) -> None:
-        self.calls, self.n, self.done = calls, n, 0
-
-    def __len__(self) -> int:
-        return self.calls * self.n + 1
-
-    def normal(
-        self,
-        shape: Sequence[int],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> Tensor:
-        z = torch.zeros(len(self), self.n, dtype=dtype)
-        z[self.done * self.n : (self.done + 1) * self.n] = torch.eye(self.n, dtype=dtype)
-        self.done += 1
-        return z.view(tuple(shape)).to(device)
-
-
-def law(
-    sampler: Sampler, prior: GaussianPrior, observation: Observation, calls: int
-) -> tuple[Tensor, Tensor]:
-    """The exact mean (n,) and covariance (n, n) of draws that take `calls` times n numbers."""
-    noise = Basis(calls, prior.mean.numel())
-    draws = sampler(prior, observation, (len(noise), *prior.shape), generator=noise).flatten(1)
-    assert noise.done == calls
-    columns = draws[:-1] - draws[-1]
-    return draws[-1], columns.mT @ columns
 
 
 def denoiser_map(prior: GaussianPrior, t: int) -> tuple[Tensor, Tensor]:

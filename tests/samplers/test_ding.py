@@ -6,7 +6,8 @@ from typing import Literal
 
 import pytest
 import torch
-from affine import accuracy, denoiser_map, law, matrix_of
+from affine import accuracy, denoiser_map, matrix_of
+from ecg_like import law
 from torch import Tensor
 
 from ecgdiff.diffusion import GaussianPrior, Schedule, time_grid

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from affine import denoiser_map, law
+from affine import denoiser_map
+from ecg_like import law
 from torch import Tensor
 
 from ecgdiff.diffusion import GaussianPrior, Schedule, time_grid
