@@ -153,13 +153,11 @@ class _Guided(GuidedDenoiser):
         operator: LinearOperator,
         settings: CADPS,
     ) -> None:
-        self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
-        self.denoiser, self.observation, self.operator = denoiser, observation, operator
+        super().__init__(denoiser, observation)
+        self.operator = operator
         self.settings = settings
 
-    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        if not isinstance(t, int):
-            raise ValueError("CADPS guides one level at a time; give t as an integer.")
+    def mean(self, x_t: Tensor, t: int) -> Tensor:
         fixed = torch.Generator().manual_seed(t)
         return self._mean(x_t, t, lambda: _signs((1, *x_t.shape[1:]), fixed, x_t).expand_as(x_t))
 

@@ -119,13 +119,11 @@ class _Guided(GuidedDenoiser):
     def __init__(
         self, denoiser: Denoiser, observation: Observation, operator: LinearOperator, lam: float
     ) -> None:
-        self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
-        self.denoiser, self.observation, self.operator = denoiser, observation, operator
+        super().__init__(denoiser, observation)
+        self.operator = operator
         self.lam = lam
 
-    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        if not isinstance(t, int):
-            raise ValueError("DiffPIR guides one level at a time; give t as an integer.")
+    def mean(self, x_t: Tensor, t: int) -> Tensor:
         x0 = self.denoiser(x_t, t)
         c = self.lam / float(self.schedule.sigma(t)) ** 2 * self.observation.variance
         return x0 + self.operator.adjoint(self.operator.solve(self.observation.residual(x0), c))

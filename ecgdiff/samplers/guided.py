@@ -26,7 +26,26 @@ __all__ = ["GuidedDenoiser", "GuidedSampler", "capped", "linear_operator", "line
 
 
 class GuidedDenoiser(Denoiser):
-    """A denoiser that has seen an observation."""
+    """A denoiser that has seen an observation.
+
+    Arguments:
+        denoiser: The prior.
+        observation: The measurement.
+    """
+
+    def __init__(self, denoiser: Denoiser, observation: Observation) -> None:
+        self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
+        self.denoiser, self.observation = denoiser, observation
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        """The mean E[x_0 | x_t, y] at one level; see :class:`Denoiser`."""
+        if not isinstance(t, int):
+            raise ValueError("A guided denoiser takes one level at a time; give t as an integer.")
+        return self.mean(x_t, t)
+
+    @abstractmethod
+    def mean(self, x_t: Tensor, t: int) -> Tensor:
+        """The method's E[x_0 | x_t, y], shaped as `x_t` (batch, channels, time), at level t."""
 
     def predict(self, x_t: Tensor, t: int, generator: Generator) -> Tensor:
         """What an ancestral step takes for x_0: the mean here, a draw in calibrated methods.
@@ -36,7 +55,7 @@ class GuidedDenoiser(Denoiser):
             t: Their level.
             generator: The source of randomness.
         """
-        return self(x_t, t)
+        return self.mean(x_t, t)
 
 
 class GuidedSampler(Sampler):

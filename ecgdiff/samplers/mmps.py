@@ -136,20 +136,18 @@ class _Guided(GuidedDenoiser):
         model: Model | None,
         settings: MMPS,
     ) -> None:
-        self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
-        self.denoiser, self.observation, self.operator = denoiser, observation, operator
+        super().__init__(denoiser, observation)
+        self.operator = operator
         self.model, self.settings = model, settings
 
-    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        if not isinstance(t, int):
-            raise ValueError("MMPS guides one level at a time; give t as an integer.")
+    def mean(self, x_t: Tensor, t: int) -> Tensor:
         x0, sigma = linearize(self.denoiser, x_t, t)
         return x0 + self._shift(self.observation.residual(x0), sigma, self._model(t))
 
     def predict(self, x_t: Tensor, t: int, generator: Generator) -> Tensor:
         kappa, here = self.settings.spread, self._model(t)
         if kappa == 0 or here is None:
-            return self(x_t, t)
+            return self.mean(x_t, t)
         x0, sigma = linearize(self.denoiser, x_t, t)
         r = self.observation.residual(x0)
         u = kappa * here.sample(x0, generator)

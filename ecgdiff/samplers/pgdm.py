@@ -135,13 +135,11 @@ class _Guided(GuidedDenoiser):
         operator: LinearOperator,
         variance: float,
     ) -> None:
-        self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
-        self.denoiser, self.observation, self.operator = denoiser, observation, operator
+        super().__init__(denoiser, observation)
+        self.operator = operator
         self.variance = variance
 
-    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        if not isinstance(t, int):
-            raise ValueError("PGDM guides one level at a time; give t as an integer.")
+    def mean(self, x_t: Tensor, t: int) -> Tensor:
         noise = float(self.schedule.sigma(t)) ** 2
         spread = noise * self.variance / (self.variance + noise)
         x0, pull = _pull(self.denoiser, self.observation, self.operator, x_t, t, spread)

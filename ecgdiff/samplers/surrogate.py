@@ -106,26 +106,23 @@ class _Guided(GuidedDenoiser):
     def __init__(
         self, denoiser: Denoiser, observation: Observation, model: Model, spread: float
     ) -> None:
-        self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
-        self.denoiser, self.observation = denoiser, observation
+        super().__init__(denoiser, observation)
         self.model, self.spread = model, spread
 
-    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+    def mean(self, x_t: Tensor, t: int) -> Tensor:
         x0, r, here = self._at(x_t, t)
         return x0 + here.gain(r)
 
     def predict(self, x_t: Tensor, t: int, generator: Generator) -> Tensor:
         if self.spread == 0:
-            return self(x_t, t)
+            return self.mean(x_t, t)
         x0, r, here = self._at(x_t, t)
         # A draw for the residual r / spread, times spread, is the correction for r plus spread
         # times w.
         return x0 + self.spread * here.condition(r / self.spread, generator)
 
-    def _at(self, x_t: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor, Model]:
+    def _at(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor, Model]:
         """The prior's mean, its residual, and the model of what is left open at level t."""
-        if not isinstance(t, int):
-            raise ValueError("Surrogate guides one level at a time; give t as an integer.")
         x0 = self.denoiser(x_t, t)
         here = self.model.at(float(self.schedule.sigma(t)))
         return x0, self.observation.residual(x0), here
