@@ -22,7 +22,7 @@ from ecgdiff.lost import Lost, lose
 from ecgdiff.prepare import Noise, Prepared, prepare
 from ecgdiff.prior import Prior, load_prior
 from ecgdiff.reconstruction import Reconstruction
-from ecgdiff.samplers import SAMPLERS
+from ecgdiff.samplers import named_sampler
 from ecgdiff.samplers.base import Progress, Sampler
 from ecgdiff.windowed import draw_windows, windows_of
 
@@ -50,7 +50,8 @@ def reconstruct(
         recording: Any of the twelve leads, at any rate, of 2.5 s to hours; NaN counts as lost.
         lost: What to treat as lost besides, see :func:`lose`.
         draws: How many ECGs to draw.
-        sampler: A name of :data:`ecgdiff.samplers.SAMPLERS`, or one with settings of your own.
+        sampler: A name of :data:`ecgdiff.samplers.SAMPLERS`, with settings if you like
+            ("mmps:iterations=2"), or a sampler.
         seed: The same seed gives the same draws, whatever their number or `batch_size`.
         noise: Standard deviation of the measurement noise in mV, for all leads or by lead name.
         prior: A prior, its name, or a checkpoint folder.
@@ -72,7 +73,7 @@ def reconstruct(
     report = check(recording := lose(recording, lost))
     report.raise_for([allow] if isinstance(allow, str) else allow)
     prior = _checked_prior(prior)
-    method = sampler if isinstance(sampler, Sampler) else _named_sampler(sampler)
+    method = sampler if isinstance(sampler, Sampler) else named_sampler(sampler)
     prepared = prepare(recording, prior.sampling_rate, noise)
     size = {"draws": draws, "batch_size": batch_size}
     seeds = f"{seed}/{_fingerprint(recording)}"
@@ -123,12 +124,6 @@ def _checked_prior(prior: str | Path | Prior) -> Prior:
             f"reconstruct needs {', '.join(LEADS_8)} above {CUTOFF_HZ} Hz."
         )
     return prior
-
-
-def _named_sampler(name: str) -> Sampler:
-    if name not in SAMPLERS:
-        raise ValueError(f"Unknown sampler {name!r}; there are {', '.join(sorted(SAMPLERS))}.")
-    return SAMPLERS[name]()
 
 
 @lru_cache(maxsize=2)

@@ -38,11 +38,18 @@ class CountingDenoiser(Denoiser):
 
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         """The denoiser's answer."""
+        return self.count(self._denoiser(x_t, t))
+
+    def count(self, x0: Tensor) -> Tensor:
+        """Counts an answer, and the passes back through it that are to come."""
         self.forward += 1
-        x0 = self._denoiser(x_t, t)
         if x0.requires_grad:
             x0.register_hook(self._count_backward)
         return x0
+
+    def condition(self, observation: Any) -> Denoiser:
+        """The conditional denoiser, whose calls count here too."""
+        return _Counted(self, self._denoiser.condition(observation))
 
     def __getattr__(self, name: str) -> Any:
         """An attribute of the wrapped denoiser."""
@@ -52,6 +59,17 @@ class CountingDenoiser(Denoiser):
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.vjp += 1
+
+
+class _Counted(Denoiser):
+    """A conditional denoiser whose calls count where its prior's do."""
+
+    def __init__(self, counter: CountingDenoiser, denoiser: Denoiser) -> None:
+        self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
+        self._counter, self._denoiser = counter, denoiser
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        return self._counter.count(self._denoiser(x_t, t))
 
 
 def check_denoiser(

@@ -103,7 +103,12 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
         "--start", type=float, default=0.0, help="second at which the figure's 10 s page begins"
     )
     command.add_argument("--draws", type=int, default=10, help="how many ECGs (default 10)")
-    command.add_argument("--sampler", default=None, help="method (default: the package's)")
+    command.add_argument(
+        "--sampler",
+        default=None,
+        metavar="NAME[:ARG=VALUE,...]",
+        help="method, such as mmps or mmps:iterations=2 (default: the package's)",
+    )
     command.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
     command.add_argument("--prior", default="default", help="name or checkpoint folder")
 

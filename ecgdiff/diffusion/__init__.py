@@ -4,7 +4,7 @@ from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
 from ecgdiff.diffusion.gaussian import GaussianMixturePrior, GaussianPrior
 from ecgdiff.diffusion.grids import time_grid
-from ecgdiff.diffusion.sampling import ddim, ddpm, ddpm_step, heun
+from ecgdiff.diffusion.sampling import ddim, ddpm, ddpm_step, heun, multistep
 from ecgdiff.diffusion.schedule import Bridge, Schedule
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "ddpm",
     "ddpm_step",
     "heun",
+    "multistep",
     "time_grid",
 ]

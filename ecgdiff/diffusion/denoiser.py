@@ -25,16 +25,20 @@ References:
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.diffusion.schedule import Schedule
+from ecgdiff.errors import OperatorError
 
 __all__ = [
     "Denoiser",
     "EpsDenoiser",
+    "LinearObservation",
     "NetworkDenoiser",
     "eps_from_x0",
     "score_from_x0",
@@ -42,6 +46,22 @@ __all__ = [
     "x0_from_eps",
     "x0_from_v",
 ]
+
+
+class LinearObservation(Protocol):
+    """What a posterior needs of an observation: data, linear operator and noise variance."""
+
+    @property
+    def y(self) -> Tensor:
+        """The data, with shape (batch, ...)."""
+
+    @property
+    def operator(self) -> Callable[[Tensor], Tensor]:
+        """The linear operator A on signals (batch, channels, time)."""
+
+    @property
+    def variance(self) -> Tensor:
+        """The noise variance, broadcastable to `y`."""
 
 
 class Denoiser(ABC):
@@ -67,6 +87,23 @@ class Denoiser(ABC):
         Returns:
             A tensor with the shape, dtype and device of `x_t`, differentiable in `x_t`.
         """
+
+    def condition(self, observation: LinearObservation) -> "Denoiser":
+        """The denoiser E[x_0 | x_t, y] that has seen an observation, where the prior has one.
+
+        Closed-form priors have it exactly; networks that were trained to see observations have
+        learned it. All other priors are guided instead (:mod:`ecgdiff.samplers`).
+
+        Arguments:
+            observation: The measurement, with one item or as many as the batches to come.
+
+        Raises:
+            OperatorError: If this prior cannot be shown this observation.
+        """
+        raise OperatorError(
+            f"A {type(self).__name__} cannot be shown an observation; use a sampler that guides "
+            "it, such as MMPS, or a prior whose network was trained to see observations."
+        )
 
 
 class NetworkDenoiser(Denoiser):

@@ -24,35 +24,18 @@ of C, in float64. Signals of shape (channels, time) are flattened in that order 
 or matrix of size n = channels * time appears.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from math import log, pi
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
-from ecgdiff.diffusion.denoiser import Denoiser
+from ecgdiff.diffusion.denoiser import Denoiser, LinearObservation
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.random import Generator, normal
 
-__all__ = ["GaussianMixturePrior", "GaussianPrior", "LinearObservation"]
-
-
-class LinearObservation(Protocol):
-    """What a posterior needs of an observation: data, linear operator and noise variance."""
-
-    @property
-    def y(self) -> Tensor:
-        """The data, with shape (batch, ...)."""
-
-    @property
-    def operator(self) -> Callable[[Tensor], Tensor]:
-        """The linear operator A on signals (batch, channels, time)."""
-
-    @property
-    def variance(self) -> Tensor:
-        """The noise variance, broadcastable to `y`."""
+__all__ = ["GaussianMixturePrior", "GaussianPrior"]
 
 
 class _DenseBasis:
@@ -181,14 +164,25 @@ class GaussianPrior(Denoiser):
         mean, covariance, _ = _kalman(self.mean.flatten(), self.dense_covariance, matrix, y, noise)
         return mean.reshape(-1, *self.shape), covariance
 
-    def condition(self, observation: LinearObservation) -> "GaussianPrior":
-        """The posterior given an observation of one item, as a prior.
+    def condition(self, observation: LinearObservation) -> Denoiser:
+        """The exact conditional denoiser, which is the posterior as a prior; one per item."""
+        parts = [
+            GaussianPrior(mean, covariance, self.schedule)
+            for mean, covariance in zip(*self.posterior(observation), strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else _PerItem(parts)
 
-        It is the exact conditional denoiser E[x_0 | x_t, y].
-        """
-        _check_single(observation)
-        mean, covariance = self.posterior(observation)
-        return GaussianPrior(mean[0], covariance[0], self.schedule)
+
+class _PerItem(Denoiser):
+    """A prior of its own for each item of a batch."""
+
+    def __init__(self, parts: Sequence[Denoiser]) -> None:
+        self.parts, self.schedule = parts, parts[0].schedule
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        levels = torch.as_tensor(t).expand(len(x_t))
+        items = zip(self.parts, x_t, levels, strict=True)
+        return torch.cat([part(x[None], int(level)) for part, x, level in items])
 
 
 class GaussianMixturePrior(Denoiser):
@@ -273,6 +267,10 @@ class GaussianMixturePrior(Denoiser):
         z = normal((batch, self.means.shape[1]), generator, torch.float64)
         z = torch.einsum("bm,bnm->bn", z * self._values[k].sqrt(), self._vectors[k])
         return (self.means[k] + z).reshape(-1, *self.shape)
+
+    def condition(self, observation: LinearObservation) -> "GaussianMixturePrior":
+        """The exact conditional denoiser given one item, which is :meth:`posterior`."""
+        return self.posterior(observation)
 
     def posterior(self, observation: LinearObservation) -> "GaussianMixturePrior":
         """The posterior given a linear observation of one item, as a mixture."""

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
-from ecgdiff.diffusion.denoiser import Denoiser
+from ecgdiff.diffusion.denoiser import Denoiser, LinearObservation
 from ecgdiff.diffusion.schedule import Schedule
+from ecgdiff.errors import OperatorError
 
 __all__ = ["InpaintingDenoiser", "Seen", "network_input", "trust"]
 
@@ -75,6 +76,27 @@ class InpaintingDenoiser(Denoiser):
         """The posterior mean with nothing observed; see :class:`Denoiser`."""
         nothing = torch.zeros_like(x_t)
         return self.given(x_t, t, nothing, nothing)
+
+    def condition(self, observation: LinearObservation) -> "Seen":
+        """The denoiser that sees an observation of lost leads and stretches.
+
+        Arguments:
+            observation: Its operator is a mask of the channels themselves.
+
+        Raises:
+            OperatorError: If the operator is another, which the network was not trained for.
+        """
+        operator, y = observation.operator, observation.y
+        mask = getattr(operator, "mask", None)
+        probe = torch.arange(1, y.numel() + 1).reshape(y.shape).to(y)
+        # What counts is what the operator does: masks of mixed leads are called masks, too.
+        if mask is None or not torch.equal(operator(probe), probe * mask):
+            raise OperatorError(
+                "A network can be shown a Mask of the leads that it models, not a "
+                f"{type(operator).__name__}; use a sampler that guides it, such as "
+                "MMPS."
+            )
+        return Seen(self, y, mask, observation.variance.sqrt())
 
     def given(self, x_t: Tensor, t: int | Tensor, y: Tensor, trusted: Tensor) -> Tensor:
         """The posterior mean given what was observed.

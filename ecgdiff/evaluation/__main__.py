@@ -6,7 +6,6 @@ instead.
 """
 
 import argparse
-import ast
 import json
 import shlex
 import sys
@@ -29,7 +28,7 @@ from ecgdiff.evaluation.records import SAMPLING_RATE, batches, cases, draw_list,
 from ecgdiff.evaluation.summary import DEFINITIONS, markdown, report
 from ecgdiff.evaluation.tasks import TASKS
 from ecgdiff.prior import Prior, load_prior
-from ecgdiff.samplers import SAMPLERS
+from ecgdiff.samplers import named_sampler
 from ecgdiff.samplers.base import Sampler
 
 TRAIN_FOLDS, VALID_FOLDS = range(1, 9), (9,)
@@ -137,7 +136,10 @@ def _samplers(args: argparse.Namespace) -> tuple[dict[str, str], list[SamplerMet
     model = {"name": prior.name, "sha256": str(prior.config["sha256"])}
     methods = []
     for text in dict.fromkeys(args.sampler):
-        sampler = parse_sampler(text)
+        try:
+            sampler = named_sampler(text)
+        except ValueError as error:
+            raise EcgDiffError(f"--sampler {text}: {error}") from error
         facts = {"class": type(sampler).__name__, **_fields(sampler), "model": model["sha256"]}
         methods.append(
             SamplerMethod(text, sampler, prior, args.draws, args.seed, facts, args.device)
@@ -156,29 +158,6 @@ def _prior(name: str, device: str) -> Prior:
     if isinstance(prior.denoiser, NetworkDenoiser | EpsDenoiser):
         prior.denoiser.net.to(device)
     return prior
-
-
-def parse_sampler(text: str) -> Sampler:
-    """Builds a sampler from "name" or "name:argument=value,...".
-
-    Raises:
-        EcgDiffError: If the name or an argument is unknown.
-    """
-    name, _, rest = text.partition(":")
-    if name not in SAMPLERS:
-        raise EcgDiffError(f"Unknown sampler {name!r}; there are {', '.join(sorted(SAMPLERS))}.")
-    try:
-        pairs = [part.partition("=") for part in rest.split(",") if part]
-        return SAMPLERS[name](**{key: _literal(value) for key, _, value in pairs})
-    except (TypeError, ValueError) as error:
-        raise EcgDiffError(f"--sampler {text}: {error}") from error
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _fields(sampler: Sampler) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from ecgdiff.samplers.base import NFE, Progress, Sampler
 from ecgdiff.samplers.cadps import CADPS
+from ecgdiff.samplers.conditional import Conditional
 from ecgdiff.samplers.daps import DAPS
 from ecgdiff.samplers.ddnm import DDNM
 from ecgdiff.samplers.diffpir import DiffPIR
@@ -10,6 +11,7 @@ from ecgdiff.samplers.dps import DPS
 from ecgdiff.samplers.mgdm import MGDM
 from ecgdiff.samplers.mgps import MGPS
 from ecgdiff.samplers.mmps import MMPS
+from ecgdiff.samplers.named import SAMPLERS, named_sampler
 from ecgdiff.samplers.pgdm import PGDM
 from ecgdiff.samplers.reddiff import REDdiff
 from ecgdiff.samplers.surrogate import Surrogate
@@ -26,24 +28,11 @@ __all__ = [
     "NFE",
     "PGDM",
     "SAMPLERS",
+    "Conditional",
     "DiffPIR",
     "Progress",
     "REDdiff",
     "Sampler",
     "Surrogate",
+    "named_sampler",
 ]
-
-SAMPLERS: dict[str, type[Sampler]] = {
-    "cadps": CADPS,
-    "daps": DAPS,
-    "ddnm": DDNM,
-    "diffpir": DiffPIR,
-    "ding": DING,
-    "dps": DPS,
-    "mgdm": MGDM,
-    "mgps": MGPS,
-    "mmps": MMPS,
-    "pgdm": PGDM,
-    "reddiff": REDdiff,
-    "surrogate": Surrogate,
-}

@@ -162,8 +162,11 @@ def test_posterior_serves_a_mask_per_item(prior: GaussianPrior) -> None:
         one_mean, one_covariance = prior.posterior(alone)
         torch.testing.assert_close(mean[i], one_mean[0], rtol=0, atol=1e-12)
         torch.testing.assert_close(covariance[i], one_covariance[0], rtol=0, atol=1e-12)
-    with pytest.raises(ValueError, match="3 items"):
-        prior.condition(observation)
+    x_t = _normal(3, *SHAPE, seed=7)
+    together = prior.condition(observation)(x_t, 300)
+    for i in range(3):
+        alone = Observation(observation.y[i : i + 1], Mask(masks[i]), 0.3)
+        torch.testing.assert_close(together[i], prior.condition(alone)(x_t[i : i + 1], 300)[0])
 
 
 def test_prior_draws_have_the_prior_moments(

@@ -2,7 +2,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from ecgdiff.diffusion import GaussianPrior, Schedule, ddim, ddpm, ddpm_step, heun, time_grid
+from ecgdiff.diffusion import (
+    GaussianPrior,
+    Schedule,
+    ddim,
+    ddpm,
+    ddpm_step,
+    heun,
+    multistep,
+    time_grid,
+)
 from ecgdiff.diffusion.sampling import transitions
 from ecgdiff.random import streams
 
@@ -58,11 +67,12 @@ def test_ddim_is_its_affine_recursion_and_converges(prior: GaussianPrior) -> Non
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.02
 
 
-def test_heun_is_of_second_order(prior: GaussianPrior) -> None:
+@pytest.mark.parametrize("solver", [heun, multistep])
+def test_two_solvers_are_of_second_order(prior: GaussianPrior, solver: object) -> None:
     errors = []
     for steps in (20, 40, 80):
         grid = time_grid(SCHEDULE, steps, "rho", sigma_min=0.01)
-        _, covariance = _affine(prior, heun, grid)
+        _, covariance = _affine(prior, solver, grid)
         errors.append(float((covariance - prior.dense_covariance).abs().max()))
     assert 3.5 < errors[0] / errors[1] < 6 and 3.5 < errors[1] / errors[2] < 6
     grid = time_grid(SCHEDULE, 80, "rho", sigma_min=0.01)

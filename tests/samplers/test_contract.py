@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ecgdiff.diffusion import Denoiser, GaussianPrior, LeadFrequencyCovariance, Schedule, time_grid
+from ecgdiff.diffusion.denoiser import LinearObservation
 from ecgdiff.errors import EcgDiffError, OperatorError
 from ecgdiff.operators import Dense, Mask, Observation, RotatedMask
 from ecgdiff.random import Streams
@@ -167,6 +168,9 @@ def test_a_draw_that_is_not_finite_is_an_error(kind: Kind, prior: GaussianPrior)
 
         def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
             return x_t * float("nan")
+
+        def condition(self, observation: LinearObservation) -> Denoiser:
+            return self
 
     with pytest.raises(EcgDiffError, match="diverged: 3 of 3"):
         kind(steps=3)(Broken(), per_item(torch.float32)[0], SHAPE)
