@@ -1,5 +1,6 @@
 """What the documents show must run: Python blocks, commands, links, and the numbers in tables."""
 
+import json
 import re
 import shlex
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ import pytest
 from ecgdiff.cli.main import _parser
 from ecgdiff.ecg.quality import NAMES
 from ecgdiff.evaluation.__main__ import _parser as _evaluation_parser
+from ecgdiff.evaluation.readme import BEGIN, END, section
 from ecgdiff.samplers import SAMPLERS, named_sampler
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,9 +111,13 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_figures_have_one_place() -> None:
     lines = README.read_text(encoding="utf-8").splitlines()
-    begin, end = "<!-- figures:begin -->", "<!-- figures:end -->"
-    assert lines.count(begin) == lines.count(end) == 1
-    assert lines.index("## First figures") < lines.index(begin) < lines.index(end)
+    assert lines.count(BEGIN) == lines.count(END) == 1
+    assert lines.index("## First figures") < lines.index(BEGIN) < lines.index(END)
+
+
+def test_figures_are_those_committed() -> None:
+    document = json.loads((ROOT / "results" / "first_figures.json").read_text(encoding="utf-8"))
+    assert section(document) in README.read_text(encoding="utf-8")
 
 
 def test_tables_hold_every_gate_and_sampler() -> None:

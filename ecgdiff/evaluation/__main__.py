@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if args.write_list:
             rows = PTBXL(args.root).rows((args.fold,))
-            draw_list(rows, args.fold, args.count, args.seed).write(args.write_list)
+            other = read_list(args.other_than) if args.other_than else None
+            drawn = draw_list(rows, args.fold, args.count, args.seed, other)
+            drawn.write(args.write_list)
             print(f"wrote {args.write_list}")
         else:
             _evaluate(args)
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--write-list", metavar="FILE", help="draw a record list with --seed, and stop")
     add("--fold", type=int, choices=[9, 10], default=10, help="the fold of --write-list")
     add("--count", type=_positive, default=100, help="the records of --write-list")
+    add("--other-than", metavar="LIST", help="a list whose patients --write-list leaves out")
     return parser
 
 

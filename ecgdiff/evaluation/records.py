@@ -82,7 +82,11 @@ class RecordList:
 
 
 def draw_list(
-    rows: Iterable[Entry], fold: int = 10, count: int = 100, seed: int = 0
+    rows: Iterable[Entry],
+    fold: int = 10,
+    count: int = 100,
+    seed: int = 0,
+    other_than: RecordList | None = None,
 ) -> RecordList:
     """Draws records of one fold, at most one per patient.
 
@@ -91,7 +95,12 @@ def draw_list(
         fold: Its number.
         count: How many records.
         seed: The seed of the draw.
+        other_than: A list whose patients are left out.
     """
+    rows = list(rows)
+    left_out = other_than.ecg_ids if other_than else ()
+    known = {row.patient_id for row in rows if row.ecg_id in left_out}
+    rows = [row for row in rows if row.patient_id not in known]
     ranked = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.ecg_id}".encode()).digest())
     chosen: dict[int, int] = {}
     for row in ranked:
@@ -105,6 +114,8 @@ def draw_list(
         "rank the fold's records by SHA-256 of 'seed/ecg_id', keep the first of each patient, "
         f"take the first {count}"
     )
+    if other_than:
+        rule = f"leave out the patients of {other_than.name}, {rule}"
     return RecordList(f"fold{fold}_{count}", fold, seed, rule, tuple(sorted(chosen.values())))
 
 

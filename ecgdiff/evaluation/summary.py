@@ -17,7 +17,7 @@ from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.calibration import nominal_coverage, spread_skill, variance_ratio
 from ecgdiff.evaluation.tasks import Case, Task
 
-__all__ = ["DEFINITIONS", "markdown", "report", "summarize"]
+__all__ = ["COLUMNS", "DEFINITIONS", "main_table", "markdown", "report", "summarize"]
 
 Figures = dict[str, Any]
 Array = NDArray[np.float64]
@@ -206,30 +206,39 @@ def markdown(document: Mapping[str, Any]) -> str:
     ]
     for name, task in document["tasks"].items():
         lines += ["", f"## {name}", "", f"Observed: {task['observed']}. Scored: {task['scored']}."]
-        lines += ["", *_main_table(task["methods"]), "", *_amplitude_table(task)]
+        lines += ["", *main_table(task["methods"]), "", *_amplitude_table(task)]
     lines += ["", "## Definitions", ""]
     lines += [f"- `{key}`: {text}" for key, text in document["definitions"].items()]
     return "\n".join(lines) + "\n"
 
 
-def _main_table(methods: Mapping[str, Figures]) -> list[str]:
-    head = ["method", *COLUMNS.values(), "calls (forward + vjp)", "s per record"]
+def main_table(
+    methods: Mapping[str, Figures], columns: Mapping[str, str] = COLUMNS, nominal: bool = True
+) -> list[str]:
+    """The lines of a table with one row per method.
+
+    Arguments:
+        methods: The figures of each, by its label.
+        columns: The scores to show and their headings.
+        nominal: Whether to put the nominal value beside a coverage.
+    """
+    head = ["method", *columns.values(), "calls (forward + vjp)", "s per record"]
     body = []
     for label, method in methods.items():
         calls = "{forward} + {vjp}".format(**method["calls"])
-        cells = [_cell(method, name) for name in COLUMNS]
+        cells = [_cell(method, name, nominal) for name in columns]
         body.append([label, *cells, calls, f"{method['seconds']:.3g}"])
     return _grid(head, body)
 
 
-def _cell(method: Figures, name: str) -> str:
+def _cell(method: Figures, name: str, nominal: bool) -> str:
     if name not in method["scores"]:
         return "-"
     e = method["scores"][name]
     if name in COVERAGES:
-        nominal = 100 * method["nominal_coverage"][name]
         share = "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * e[k] for k in ("value", "low", "high")))
-        return f"{share} (nominal {nominal:.1f})"
+        expected = 100 * method["nominal_coverage"][name]
+        return f"{share} (nominal {expected:.1f})" if nominal else share
     digits = 2 if name in ("spread_skill", "amplitude_ratio") else 4
     return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(e["value"], e["low"], e["high"], d=digits)
 

@@ -1,0 +1,253 @@
+"""Every method on real ECGs under the same budget of network calls, with the shipped prior.
+
+For each task, method and budget the settings are chosen on some records of the validation fold, by
+CRPS, among a few variants of each method with as many steps as the budget allows; the choice is
+scored on other records of that fold. A call is one evaluation of the network or one pass back
+through it. Finished records are kept in ROWS and never computed again.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ecgdiff import __version__
+from ecgdiff.data.ptbxl import PTBXL
+from ecgdiff.errors import EcgDiffError
+from ecgdiff.evaluation.benchmark import Row, Rows, SamplerMethod, Settings
+from ecgdiff.evaluation.benchmark import run as evaluate
+from ecgdiff.evaluation.records import cases, read_list
+from ecgdiff.evaluation.summary import summarize
+from ecgdiff.evaluation.tasks import TASKS, Case, Task
+from ecgdiff.prior import Prior, load_prior
+from ecgdiff.samplers import Sampler, named_sampler
+
+__all__ = ["VARIANTS", "Setting", "figure", "run", "spec", "table"]
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "conditional": ("", "sigma_min=0.1"),
+    "mmps": ("iterations=1", "iterations=2"),
+    "surrogate": ("spread=1.0", "spread=0.5", "spread=0.0"),
+    "mgps": ("gradient_steps=1", "gradient_steps=2", "gradient_steps=2,grid=rho"),
+    "pgdm": ("grid=rho", "grid=uniform", "weight=released"),
+    "dps": ("zeta=1.0", "zeta=0.3", "zeta=1.0,grid=rho"),
+    "ddnm": ("eta=0.85", "eta=1.0", "eta=1.0,grid=rho"),
+    "diffpir": ("grid=uniform", "grid=rho", "zeta=1.0,grid=rho"),
+    "reddiff": ("lr=0.1", "lr=0.1,weight=1.0", "lr=0.3"),
+    "daps": ("ode_steps=2", "ode_steps=5", "ode_steps=2,variance=1.0"),
+    "ding": ("std=square", "std=ddpm", "std=ddpm,grid=rho"),
+    "mgdm": ("gradient_steps=2,denoising_steps=2", "gradient_steps=1,denoising_steps=1"),
+    "cadps": ("probes=1", "probes=1,grid=rho"),
+}
+"""What is tried of each method; the steps follow from the budget."""
+
+SCORES = ("crps", "mae_draw", "mae_mean", "coverage_90", "spread_skill", "amplitude_ratio")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The settings of the experiment.
+
+    Arguments:
+        root: The folder of PTB-XL.
+        methods: Names of methods, with commas, or "all".
+        budgets: Network calls, with commas.
+        tune: How many records of `fold9_24` the settings are chosen on.
+        records: How many records of `fold9_100` are scored.
+        draws: Draws per record.
+        prior: The name or folder of the prior.
+        rows: The folder of finished records.
+    """
+
+    root: str = ""
+    methods: str = "all"
+    budgets: str = "10,30,100,300,1000"
+    tune: int = 8
+    records: int = 100
+    draws: int = 10
+    prior: str = "default"
+    rows: str = "ecg_budget_rows"
+
+
+def spec(name: str, variant: str, budget: int) -> str | None:
+    """The sampler with as many steps as a budget allows, as text; None if two are too many."""
+
+    def text(steps: int) -> str:
+        return ",".join([f"{name}:steps={steps}", *filter(None, [variant])])
+
+    affordable = bisect_right(range(2, 1001), budget, key=lambda n: _calls(named_sampler(text(n))))
+    return text(affordable + 1) if affordable else None
+
+
+def run(setting: Setting) -> dict[str, Any]:
+    """CRPS, calibration and amplitudes against network calls, every method tuned alike."""
+    if not setting.root:
+        raise EcgDiffError("ecg-budget needs --root, the folder of PTB-XL 1.0.3.")
+    data, prior = PTBXL(setting.root), load_prior(setting.prior)
+    tuning = cases(data, read_list("fold9_24"))[: setting.tune]
+    scored = cases(data, read_list("fold9_100"))[: setting.records]
+    names = list(VARIANTS) if setting.methods == "all" else setting.methods.split(",")
+    work = _Work(setting, prior, Path(setting.rows))
+    results = []
+    for task in TASKS.values():
+        for budget in map(int, setting.budgets.split(",")):
+            for name in names:
+                tried = work.try_variants(task, name, budget, tuning)
+                if chosen := min(tried, key=lambda t: tried[t], default=None):
+                    done = work.rows("scored", task, chosen, scored)
+                    results.append(
+                        {
+                            "task": task.name,
+                            "method": name,
+                            "budget": budget,
+                            "sampler": chosen,
+                            "calls": _calls(named_sampler(chosen)),
+                            "tried": {
+                                k: v if math.isfinite(v) else None for k, v in tried.items()
+                            },
+                            **_summary(done, task),
+                        }
+                    )
+    return {
+        "settings": {k: v for k, v in vars(setting).items() if k not in ("root", "rows")},
+        "model": prior.config.get("sha256"),
+        "tuned_on": [c.ecg_id for c in tuning],
+        "scored_on": [c.ecg_id for c in scored],
+        "results": results,
+    }
+
+
+class _Work:
+    """Computes what is missing of a sampler on some records, and keeps it."""
+
+    def __init__(self, setting: Setting, prior: Prior, folder: Path) -> None:
+        self.settings = Settings(setting.draws, 0, 0.02, __version__)
+        self.prior, self.folder = prior, folder
+
+    def try_variants(
+        self, task: Task, name: str, budget: int, records: Sequence[Case]
+    ) -> dict[str, float]:
+        """The CRPS of each variant that the budget allows; infinite where it diverged."""
+        texts = [spec(name, variant, budget) for variant in VARIANTS[name]]
+        return {
+            text: self._crps(self.rows("tuning", task, text, records))
+            for text in dict.fromkeys(filter(None, texts))
+        }
+
+    def rows(self, purpose: str, task: Task, text: str, records: Sequence[Case]) -> list[Row]:
+        """The rows of a sampler on some records; none if it diverged on one of them."""
+        arguments = {"model": str(self.prior.config.get("sha256"))}
+        method = SamplerMethod(
+            text, named_sampler(text), self.prior, self.settings.draws, 0, arguments
+        )
+        rows = Rows(self.folder / purpose / task.name / f"{text.replace(':', ' ')}.jsonl")
+        todo = evaluate([task], {task.name: [method]}, records, rows, self.settings)
+        try:
+            for _ in tqdm(todo, desc=f"{purpose} {task.name} {text}", leave=False):
+                pass
+        except EcgDiffError as error:
+            tqdm.write(f"{task.name}, {text}: {error}")
+            return []
+        done = rows.of(task, method, self.settings)
+        return [done[case.ecg_id] for case in records]
+
+    @staticmethod
+    def _crps(rows: Sequence[Row]) -> float:
+        scores = [sum(row["scores"]["crps"]) / len(row["scores"]["crps"]) for row in rows]
+        return sum(scores) / len(scores) if scores else math.inf
+
+
+def _calls(sampler: Sampler) -> int:
+    return sum(sampler.nfe())
+
+
+def _summary(rows: Sequence[Row], task: Task) -> dict[str, Any]:
+    """The scores with their intervals, and the seconds per record."""
+    if not rows:
+        return {"scores": None, "seconds": None}
+    figures = summarize(rows, task.scored_leads)
+    scores = {name: figures["scores"][name] for name in SCORES}
+    return {"scores": scores, "seconds": figures["seconds"]}
+
+
+def table(result: dict[str, Any]) -> str:
+    """One row per task, method and budget, best CRPS first."""
+    head = ["task", "sampler", "calls", "s", "CRPS", "MAE draw", "MAE mean", "90 % band"]
+    head += ["spread/skill", "amplitude var. ratio"]
+    lines = [head, ["---"] * len(head)]
+    for row in sorted(result["results"], key=_order):
+        cells = [row["task"], f"`{row['sampler']}`", str(row["calls"])]
+        if row["scores"] is None:
+            lines.append([*cells, *["diverged"] * (len(head) - 3)])
+            continue
+        lines.append([*cells, f"{row['seconds']:.2f}", *(_cell(row, name) for name in SCORES)])
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    draws = result["settings"]["draws"]
+    nominal = 100 * min(0.9, (draws - 1) / (draws + 1))
+    return (
+        f"{len(result['scored_on'])} records of fold 9, settings chosen on "
+        f"{len(result['tuned_on'])} others of fold 9; {draws} draws, for which calibrated draws "
+        f"fill the 90 % band to {nominal:.1f} %. Errors in mV, brackets: 95 % bootstrap interval "
+        f"over patients.\n\n{text}"
+    )
+
+
+def _order(row: dict[str, Any]) -> tuple[str, float]:
+    return row["task"], math.inf if row["scores"] is None else row["scores"]["crps"]["value"]
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value = row["scores"][name]
+    if name == "coverage_90":
+        return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * v for v in value.values()))
+    digits = 2 if name in ("spread_skill", "amplitude_ratio") else 4
+    return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*value.values(), d=digits)
+
+
+def figure(result: dict[str, Any]) -> dict[str, Any]:
+    """CRPS against calls, one line per method, one panel per task."""
+    data = []
+    colors = dict(zip(VARIANTS, _palette(len(VARIANTS)), strict=True))
+    for panel, task in enumerate(TASKS, 1):
+        for name in VARIANTS:
+            rows = [
+                row
+                for row in result["results"]
+                if (row["task"], row["method"]) == (task, name) and row["scores"]
+            ]
+            crps = [row["scores"]["crps"] for row in rows]
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers",
+                    "name": name,
+                    "legendgroup": name,
+                    "showlegend": panel == 1,
+                    "line": {"color": colors[name]},
+                    "x": [row["calls"] for row in rows],
+                    "y": [c["value"] for c in crps],
+                    "error_y": {
+                        "type": "data",
+                        "symmetric": False,
+                        "array": [c["high"] - c["value"] for c in crps],
+                        "arrayminus": [c["value"] - c["low"] for c in crps],
+                    },
+                    "text": [row["sampler"] for row in rows],
+                    "xaxis": f"x{panel}",
+                    "yaxis": f"y{panel}",
+                }
+            )
+    layout: dict[str, Any] = {"title": {"text": "CRPS against network calls, fold 9"}}
+    for panel, (task, domain) in enumerate(zip(TASKS, ([0, 0.46], [0.54, 1]), strict=True), 1):
+        title = f"{task}: network calls per draw"
+        layout[f"xaxis{panel}"] = {"type": "log", "domain": domain, "title": {"text": title}}
+        layout[f"yaxis{panel}"] = {"anchor": f"x{panel}", "title": {"text": "CRPS, mV"}}
+    return {"data": data, "layout": layout}
+
+
+def _palette(count: int) -> list[str]:
+    return [f"hsl({round(360 * k / count)}, 65%, 42%)" for k in range(count)]

@@ -1,0 +1,121 @@
+"""The budget experiment: what a budget buys, how settings are chosen, and that rows are kept."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ecgdiff.diffusion import GaussianPrior, LeadFrequencyCovariance, Schedule
+from ecgdiff.errors import EcgDiffError
+from ecgdiff.evaluation.benchmark import SamplerMethod
+from ecgdiff.evaluation.records import RecordList
+from ecgdiff.evaluation.tasks import BlockTask, Case, LeadTask
+from ecgdiff.experiments import ecg_budget
+from ecgdiff.samplers import named_sampler
+
+LEAD = 0.2 + 0.8 * torch.eye(8).double()
+PRIOR = GaussianPrior.from_covariance(
+    LeadFrequencyCovariance(LEAD.expand(48, 8, 8).contiguous()), Schedule.linear()
+)
+
+
+@pytest.fixture
+def setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ecg_budget.Setting:
+    prior = SimpleNamespace(denoiser=PRIOR, scale=0.25, config={"sha256": "abc"})
+
+    def cases(data: object, records: RecordList) -> list[Case]:
+        signals = PRIOR.sample(6, torch.Generator().manual_seed(0)).numpy() * prior.scale
+        part = slice(0, 2) if records.name == "fold9_24" else slice(2, 6)
+        return [Case(i, i, signals[i].astype(np.float32)) for i in range(6)[part]]
+
+    monkeypatch.setattr(ecg_budget, "PTBXL", lambda root: None)
+    monkeypatch.setattr(ecg_budget, "load_prior", lambda name: prior)
+    monkeypatch.setattr(ecg_budget, "cases", cases)
+    monkeypatch.setattr(ecg_budget, "TASKS", {"leads": LeadTask(), "block": BlockTask(crop=32)})
+    return ecg_budget.Setting(
+        root="somewhere",
+        methods="surrogate,ddnm,cadps",
+        budgets="2,8",
+        draws=3,
+        rows=str(tmp_path / "rows"),
+    )
+
+
+@pytest.mark.parametrize("name", sorted(ecg_budget.VARIANTS))
+def test_a_budget_buys_as_many_steps_as_it_can(name: str) -> None:
+    for variant in ecg_budget.VARIANTS[name]:
+        for budget in (3, 10, 37, 200):
+            text = ecg_budget.spec(name, variant, budget)
+            steps = 1 if text is None else int(text.split("steps=")[1].split(",")[0])
+            suffix = f",{variant}" if variant else ""
+            if text is not None:
+                assert sum(named_sampler(text).nfe()) <= budget
+            assert sum(named_sampler(f"{name}:steps={steps + 1}{suffix}").nfe()) > budget
+
+
+def test_settings_are_chosen_on_other_records_and_the_exact_method_wins(
+    setting: ecg_budget.Setting,
+) -> None:
+    result = ecg_budget.run(setting)
+    assert not set(result["tuned_on"]) & set(result["scored_on"])
+    # Two calls are two steps of all but CA-DPS, which needs four for each.
+    found = {(r["task"], r["method"], r["budget"]): r for r in result["results"]}
+    assert {key[1:] for key in found} == {
+        ("surrogate", 2),
+        ("ddnm", 2),
+        ("surrogate", 8),
+        ("ddnm", 8),
+        ("cadps", 8),
+    }
+    for row in found.values():
+        assert row["tried"][row["sampler"]] == min(row["tried"].values())
+    # The prior is what the surrogate takes it for: with all of the spread it is exact.
+    best = found["leads", "surrogate", 8]
+    assert "spread=1.0" in best["sampler"]
+    crps = {m: found["leads", m, 8]["scores"]["crps"]["value"] for m in ("surrogate", "ddnm")}
+    assert crps["surrogate"] < crps["ddnm"]
+    text = ecg_budget.table(result)
+    assert text.index("`surrogate:steps=8") < text.index("`ddnm:steps=8")
+    lines = ecg_budget.figure(result)["data"]
+    assert [line["x"] for line in lines if line["name"] == "surrogate"] == [[2, 8], [2, 8]]
+
+
+def test_finished_records_are_not_computed_again(
+    setting: ecg_budget.Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = replace(setting, methods="ddnm", budgets="2")
+    first = ecg_budget.run(setting)
+
+    def refuse(self: object, problems: Sequence[Any]) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(SamplerMethod, "__call__", refuse)
+    assert ecg_budget.run(setting) == first
+
+
+def test_a_variant_that_diverges_is_not_chosen(
+    setting: ecg_budget.Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = SamplerMethod.__call__
+
+    def diverge(self: SamplerMethod, problems: Sequence[Any]) -> Any:
+        if "spread=1.0" in self.label or self.label.startswith("ddnm"):
+            raise EcgDiffError("diverged")
+        return call(self, problems)
+
+    monkeypatch.setattr(SamplerMethod, "__call__", diverge)
+    result = ecg_budget.run(replace(setting, methods="ddnm,surrogate", budgets="2"))
+    assert not any("spread=1.0" in row["sampler"] for row in result["results"])
+    (lost,) = {row["scores"] is None for row in result["results"] if row["method"] == "ddnm"}
+    assert lost
+    assert "diverged" in ecg_budget.table(result)
+
+
+def test_the_data_set_must_be_named() -> None:
+    with pytest.raises(EcgDiffError, match="--root"):
+        ecg_budget.run(ecg_budget.Setting())
