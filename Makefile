@@ -7,7 +7,7 @@ PYTHON := $(shell for python in python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint crosscheck clean
 
 demo: .venv/.demo-stamp
 	$(BIN)/ecgdiff demo
@@ -21,6 +21,10 @@ lint: .venv/.test-stamp
 	$(BIN)/mypy
 	$(BIN)/python .ci/check_budgets.py
 	$(BIN)/python .ci/check_imports.py
+
+# The samplers against those of other libraries, which only this target installs.
+crosscheck: .venv/.crosscheck-stamp
+	$(BIN)/python -m pytest -q tests/crosscheck
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -38,4 +42,8 @@ clean:
 
 .venv/.test-stamp: .venv/.demo-stamp
 	$(PIP) -e '.[plot,train,dev]'
+	touch $@
+
+.venv/.crosscheck-stamp: .venv/.test-stamp
+	$(PIP) -e '.[plot,train,dev,crosscheck]'
 	touch $@
