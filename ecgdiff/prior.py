@@ -19,8 +19,10 @@ from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.errors import CheckpointError
 from ecgdiff.models.checkpoint import load_checkpoint
 from ecgdiff.models.sashimi import SaShiMi
+from ecgdiff.samplers.base import Sampler
+from ecgdiff.samplers.conditional import Conditional
 
-__all__ = ["Prior", "load_network", "load_prior", "prior_folder", "prior_names"]
+__all__ = ["Prior", "load_network", "load_prior", "needed_prior", "prior_folder", "prior_names"]
 
 _EMBEDDED = Path(__file__).parent / "priors"
 
@@ -56,6 +58,11 @@ class Prior:
 def prior_names() -> list[str]:
     """Lists the priors that come with the package."""
     return sorted(path.parent.name for path in _EMBEDDED.glob("*/config.json"))
+
+
+def needed_prior(sampler: Sampler) -> str:
+    """Names the embedded prior that a sampler needs: `conditional` one that sees observations."""
+    return "inpainting" if isinstance(sampler, Conditional) else "default"
 
 
 def prior_folder(name: str | Path) -> Path:

@@ -26,7 +26,10 @@ from ecgdiff.diffusion.denoiser import Denoiser, LinearObservation
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.errors import OperatorError
 
-__all__ = ["InpaintingDenoiser", "Seen", "network_input", "trust"]
+__all__ = ["NOISE", "InpaintingDenoiser", "Seen", "network_input", "trust"]
+
+NOISE = (0.02, 1.0)
+"""Noise of observations that networks are trained on, in standard deviations of the signal."""
 
 
 def trust(mask: Tensor, sigma: float | Tensor) -> Tensor:
@@ -84,7 +87,8 @@ class InpaintingDenoiser(Denoiser):
             observation: Its operator is a mask of the channels themselves.
 
         Raises:
-            OperatorError: If the operator is another, which the network was not trained for.
+            OperatorError: If the operator is another, or the noise stronger, than the network was
+                trained for.
         """
         operator, y = observation.operator, observation.y
         mask = getattr(operator, "mask", None)
@@ -96,7 +100,13 @@ class InpaintingDenoiser(Denoiser):
                 f"{type(operator).__name__}; use a sampler that guides it, such as "
                 "MMPS."
             )
-        return Seen(self, y, mask, observation.variance.sqrt())
+        sigma = observation.variance.sqrt()
+        if (strongest := float(sigma.max())) > 1.001 * NOISE[1]:
+            raise OperatorError(
+                f"The noise is {strongest:.3g} standard deviations of the signal; networks are "
+                f"trained for {NOISE[1]:g} at most. Use a sampler that guides them, such as MMPS."
+            )
+        return Seen(self, y, mask, sigma)
 
     def given(self, x_t: Tensor, t: int | Tensor, y: Tensor, trusted: Tensor) -> Tensor:
         """The posterior mean given what was observed.

@@ -17,14 +17,12 @@ of
     \quad \tilde x = x + (\sigma' - \sigma)\, d(x, \sigma),
 
 with Euler's step, which is the denoiser itself, at the end. The multistep method (DPM-Solver++ 2M)
-gets its second order from the level before instead of a second call,
+gets its second order from the level before, marked by a minus, instead of a second call,
 
 .. math::
-    x' = \frac{\sigma'}{\sigma}\, x + \left(1 - \frac{\sigma'}{\sigma}\right)
-         \left( D + \frac{h}{2 h_-} (D - D_-) \right), \qquad
-    h = \ln \frac{\sigma}{\sigma'},
-
-where a minus marks the move before. All of them end with the denoiser at :math:`t_K`.
+    x' = e^{-(1 + \eta^2) h} x + \left(1 - e^{-(1 + \eta^2) h}\right)
+         \left( D + \frac{h}{2 h_-} (D - D_-) \right) + \sigma' \sqrt{1 - e^{-2 \eta^2 h}}\, z,
+    \qquad h = \ln \frac{\sigma}{\sigma'} . All of them end with the denoiser at :math:`t_K`.
 
 References:
     | Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239
@@ -198,17 +196,33 @@ def multistep(
     shape: Sequence[int],
     *,
     grid: Sequence[int],
+    eta: float = 0.0,
     start: Tensor | None = None,
     generator: Generator = None,
     progress: Progress | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Draws from the prior along its probability flow, to second order, one call per level.
+    """Draws from the prior to second order with one denoiser call per level (DPM-Solver++ 2M).
 
-    On a Gaussian with the spectrum of ECGs, 16 calls leave an error of the variance of 2 % where
-    Heun's method leaves more than 20 %; the "log-snr" grid suits it. The arguments are those of
-    :func:`ddim`; randomness enters only through the start.
+    On a Gaussian with the spectrum of ECGs, 16 calls leave an error of the variance of 3 % (7 %
+    for `eta` = 1) where Heun's method leaves more than 20 %; the "log-snr" grid suits it.
+
+    Arguments:
+        denoiser: The prior.
+        shape: The shape (batch, channels, time) of the draws.
+        grid: The levels, strictly decreasing to one >= 1.
+        eta: The stochasticity: 0 for the probability flow, in which randomness enters only through
+            the start; 1 for the ancestral process, which forgets its own errors and those of the
+            denoiser.
+        start: The states at the first level; standard normal if None.
+        generator: The source of randomness.
+        progress: Called after each step with the steps done and in all.
+        dtype: The dtype of the draws; ignored if `start` is given.
+        device: Where they are computed; ignored if `start` is given.
+
+    Returns:
+        The draws in model units.
     """
     schedule = denoiser.schedule
     x_t = normal(shape, generator, dtype, device) if start is None else start
@@ -219,10 +233,14 @@ def multistep(
         if s == 0:
             x_t = x0
         else:
-            shrink = float(schedule.sigma(s) / schedule.sigma(t))
-            h = -math.log(shrink)
+            sigma_s = float(schedule.sigma(s))
+            h = math.log(float(schedule.sigma(t)) / sigma_s)
+            kept = math.exp(-(1 + eta**2) * h)
             ahead = x0 if before is None else x0 + h / (2 * before[1]) * (x0 - before[0])
-            x = shrink * (x_t / float(schedule.alpha(t))) + (1 - shrink) * ahead
+            x = kept * (x_t / float(schedule.alpha(t))) + (1 - kept) * ahead
+            if eta:
+                std = sigma_s * math.sqrt(-math.expm1(-2 * eta**2 * h))
+                x = x + std * normal(x.shape, generator, x.dtype, x.device)
             x_t, before = float(schedule.alpha(s)) * x, (x0, h)
         if progress is not None:
             progress(done, len(moves))

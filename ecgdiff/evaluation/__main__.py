@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ecgdiff import __version__
 from ecgdiff.data.ptbxl import PTBXL
 from ecgdiff.diffusion.denoiser import EpsDenoiser, NetworkDenoiser
+from ecgdiff.diffusion.inpainting import InpaintingDenoiser
 from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.errors import EcgDiffError
 from ecgdiff.evaluation.benchmark import Method, Rows, SamplerMethod, Settings, run
@@ -27,7 +28,7 @@ from ecgdiff.evaluation.controls import Controls, Gaussian, Mean, RidgeControl
 from ecgdiff.evaluation.records import SAMPLING_RATE, batches, cases, draw_list, read_list
 from ecgdiff.evaluation.summary import DEFINITIONS, markdown, report
 from ecgdiff.evaluation.tasks import TASKS
-from ecgdiff.prior import Prior, load_prior
+from ecgdiff.prior import Prior, load_prior, needed_prior
 from ecgdiff.samplers import named_sampler
 from ecgdiff.samplers.base import Sampler
 
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME[:ARG=VALUE,...]",
         help="such as mgps or mgps:steps=300; repeat for more, leave out for the controls only",
     )
-    add("--prior", default="default", help="name or folder of the prior")
+    add("--prior", help="name or folder of the prior (default: what each sampler needs)")
     add("--draws", type=_positive, default=10, help="draws per record")
     add("--seed", type=int, default=0)
     add("--noise", type=float, default=0.02, help="noise added to the observation, mV")
@@ -95,7 +96,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     controls = Controls(
         lambda: batches(data, TRAIN_FOLDS), lambda: batches(data, VALID_FOLDS), args.noise
     )
-    prior, samplers = _samplers(args)
+    samplers = _samplers(args)
     shared: list[Method] = [*samplers, Gaussian(controls, args.draws, args.seed), Mean(controls)]
     methods = {
         t.name: [*shared, RidgeControl(controls)] if t.name == "leads" else shared for t in tasks
@@ -118,7 +119,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         "command": _command(args),
         "settings": asdict(settings),
         "torch": torch.__version__,
-        "prior": prior,
+        "priors": {m.prior.name: str(m.prior.config["sha256"]) for m in samplers},
         "records": {**asdict(chosen), "ecg_ids": [c.ecg_id for c in todo]},
         "definitions": DEFINITIONS,
         "tasks": report(tasks, methods, todo, rows, settings),
@@ -131,23 +132,21 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(text)
 
 
-def _samplers(args: argparse.Namespace) -> tuple[dict[str, str], list[SamplerMethod]]:
-    """The samplers asked for and the name and hash of the prior they use."""
-    if not args.sampler:
-        return {"name": "none", "sha256": "none"}, []
-    prior = _prior(args.prior, args.device)
-    model = {"name": prior.name, "sha256": str(prior.config["sha256"])}
+def _samplers(args: argparse.Namespace) -> list[SamplerMethod]:
+    """The samplers asked for, each with its prior."""
     methods = []
     for text in dict.fromkeys(args.sampler):
         try:
             sampler = named_sampler(text)
         except ValueError as error:
             raise EcgDiffError(f"--sampler {text}: {error}") from error
-        facts = {"class": type(sampler).__name__, **_fields(sampler), "model": model["sha256"]}
+        prior = _prior(args.prior or needed_prior(sampler), args.device)
+        model = str(prior.config["sha256"])
+        facts = {"class": type(sampler).__name__, **_fields(sampler), "model": model}
         methods.append(
             SamplerMethod(text, sampler, prior, args.draws, args.seed, facts, args.device)
         )
-    return model, methods
+    return methods
 
 
 def _prior(name: str, device: str) -> Prior:
@@ -158,7 +157,7 @@ def _prior(name: str, device: str) -> Prior:
             f"samples at {prior.sampling_rate} Hz; the evaluation needs {', '.join(LEADS_8)}, "
             "1000 samples at 100 Hz."
         )
-    if isinstance(prior.denoiser, NetworkDenoiser | EpsDenoiser):
+    if isinstance(prior.denoiser, NetworkDenoiser | EpsDenoiser | InpaintingDenoiser):
         prior.denoiser.net.to(device)
     return prior
 

@@ -46,6 +46,14 @@ class Prior(Protocol):
     def scale(self) -> float:
         """Millivolts per model unit."""
 
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Where it comes from; `sha256` is that of its weights."""
+
 
 class Method(Protocol):
     """Anything that reconstructs problems."""

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
 from ecgdiff.diffusion.grids import time_grid
-from ecgdiff.diffusion.sampling import heun
+from ecgdiff.diffusion.sampling import multistep
 from ecgdiff.random import Streams
 
 __all__ = [
@@ -99,12 +99,12 @@ def unconditional_draws(
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Draws from the prior by the second-order flow: (count, leads, time), in model units."""
-    grid = time_grid(denoiser.schedule, steps, "rho", sigma_max=80.0)
+    grid = time_grid(denoiser.schedule, steps, "log-snr")
     parts = []
     for start in range(0, count, _BATCH):
         size = min(_BATCH, count - start)
         generator = Streams([seed * 1_000_003 + start + k for k in range(size)])
-        parts.append(heun(denoiser, (size, *shape), grid=grid, generator=generator))
+        parts.append(multistep(denoiser, (size, *shape), grid=grid, generator=generator))
         if progress is not None:
             progress(start + size, count)
     return torch.cat(parts)

@@ -201,7 +201,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
         f"{len(records['ecg_ids'])} records ({records['name']}), {settings['draws']} draws, "
         f"seed {settings['seed']}, noise {settings['noise']} mV, ecgdiff {settings['version']}, "
-        f"prior {document['prior']['name']} (SHA-256 {document['prior']['sha256']}). "
+        f"priors (SHA-256): {_priors(document)}. "
         "Errors in mV; brackets: 95 % bootstrap interval over patients.",
     ]
     for name, task in document["tasks"].items():
@@ -210,6 +210,11 @@ def markdown(document: Mapping[str, Any]) -> str:
     lines += ["", "## Definitions", ""]
     lines += [f"- `{key}`: {text}" for key, text in document["definitions"].items()]
     return "\n".join(lines) + "\n"
+
+
+def _priors(document: Mapping[str, Any]) -> str:
+    found = [f"{name} ({digest})" for name, digest in document["priors"].items()]
+    return ", ".join(found) or "none"
 
 
 def main_table(

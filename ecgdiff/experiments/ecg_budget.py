@@ -23,7 +23,7 @@ from ecgdiff.evaluation.benchmark import run as evaluate
 from ecgdiff.evaluation.records import cases, read_list
 from ecgdiff.evaluation.summary import summarize
 from ecgdiff.evaluation.tasks import TASKS, Case, Task
-from ecgdiff.prior import Prior, load_prior
+from ecgdiff.prior import Prior, load_prior, needed_prior
 from ecgdiff.samplers import Sampler, named_sampler
 
 __all__ = ["VARIANTS", "Setting", "figure", "run", "spec", "table"]
@@ -59,7 +59,7 @@ class Setting:
         tune: How many records of `fold9_24` the settings are chosen on.
         records: How many records of `fold9_100` are scored.
         draws: Draws per record.
-        prior: The name or folder of the prior.
+        prior: The name or folder of a prior; by default what each method needs.
         rows: The folder of finished records.
     """
 
@@ -69,7 +69,7 @@ class Setting:
     tune: int = 8
     records: int = 100
     draws: int = 10
-    prior: str = "default"
+    prior: str = ""
     rows: str = "ecg_budget_rows"
 
 
@@ -87,11 +87,11 @@ def run(setting: Setting) -> dict[str, Any]:
     """CRPS, calibration and amplitudes against network calls, every method tuned alike."""
     if not setting.root:
         raise EcgDiffError("ecg-budget needs --root, the folder of PTB-XL 1.0.3.")
-    data, prior = PTBXL(setting.root), load_prior(setting.prior)
+    data = PTBXL(setting.root)
     tuning = cases(data, read_list("fold9_24"))[: setting.tune]
     scored = cases(data, read_list("fold9_100"))[: setting.records]
     names = list(VARIANTS) if setting.methods == "all" else setting.methods.split(",")
-    work = _Work(setting, prior, Path(setting.rows))
+    work = _Work(setting)
     results = []
     for task in TASKS.values():
         for budget in map(int, setting.budgets.split(",")):
@@ -114,7 +114,7 @@ def run(setting: Setting) -> dict[str, Any]:
                     )
     return {
         "settings": {k: v for k, v in vars(setting).items() if k not in ("root", "rows")},
-        "model": prior.config.get("sha256"),
+        "models": {prior.name: prior.config["sha256"] for prior in work.priors.values()},
         "tuned_on": [c.ecg_id for c in tuning],
         "scored_on": [c.ecg_id for c in scored],
         "results": results,
@@ -124,9 +124,10 @@ def run(setting: Setting) -> dict[str, Any]:
 class _Work:
     """Computes what is missing of a sampler on some records, and keeps it."""
 
-    def __init__(self, setting: Setting, prior: Prior, folder: Path) -> None:
+    def __init__(self, setting: Setting) -> None:
         self.settings = Settings(setting.draws, 0, 0.02, __version__)
-        self.prior, self.folder = prior, folder
+        self.prior, self.folder = setting.prior, Path(setting.rows)
+        self.priors: dict[str, Prior] = {}
 
     def try_variants(
         self, task: Task, name: str, budget: int, records: Sequence[Case]
@@ -140,10 +141,13 @@ class _Work:
 
     def rows(self, purpose: str, task: Task, text: str, records: Sequence[Case]) -> list[Row]:
         """The rows of a sampler on some records; none if it diverged on one of them."""
-        arguments = {"model": str(self.prior.config.get("sha256"))}
-        method = SamplerMethod(
-            text, named_sampler(text), self.prior, self.settings.draws, 0, arguments
-        )
+        sampler = named_sampler(text)
+        name = self.prior or needed_prior(sampler)
+        if name not in self.priors:
+            self.priors[name] = load_prior(name)
+        prior = self.priors[name]
+        arguments = {"model": str(prior.config["sha256"])}
+        method = SamplerMethod(text, sampler, prior, self.settings.draws, 0, arguments)
         rows = Rows(self.folder / purpose / task.name / f"{text.replace(':', ' ')}.jsonl")
         todo = evaluate([task], {task.name: [method]}, records, rows, self.settings)
         try:

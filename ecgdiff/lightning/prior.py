@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
-from ecgdiff.diffusion.inpainting import InpaintingDenoiser, Seen, network_input, trust
+from ecgdiff.diffusion.inpainting import NOISE, InpaintingDenoiser, Seen, network_input, trust
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.lightning.ema import WeightAverages
 from ecgdiff.lightning.masks import draw_masks, validation_masks
@@ -42,7 +42,6 @@ BANDS = tuple(math.exp(v) for v in torch.linspace(math.log(0.02), math.log(50.0)
 
 # The noise of shown observations, in standard deviations of the data: smallest and largest in
 # training, and the one of validation (0.02 mV).
-SIGMA_Y = (0.02, 1.0)
 VALIDATION_SIGMA_Y = 0.085
 
 
@@ -170,7 +169,7 @@ class DiffusionPrior(pl.LightningModule):
     def _inpainting_loss(self, x0: Tensor, noise: Tensor, generator: torch.Generator) -> Tensor:
         sigma = self.draw_sigma(len(x0), generator).to(x0)[:, None, None]
         mask = draw_masks((x0.shape[0], x0.shape[1], x0.shape[2]), generator).to(x0.device)
-        low, high = (math.log(v) for v in SIGMA_Y)
+        low, high = (math.log(v) for v in NOISE)
         sigma_y = torch.rand((len(x0), 1, 1), generator=generator).mul(high - low).add(low).exp()
         sigma_y = sigma_y.to(x0)
         y = x0 + sigma_y * torch.randn(x0.shape, generator=generator).to(x0)

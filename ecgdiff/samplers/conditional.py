@@ -1,15 +1,15 @@
 r"""A network that is shown the observation: no guidance, one call per step.
 
 Where the prior has a conditional denoiser :math:`D(x; \sigma, y) = E[x_0 | x_t, y]`, learned or in
-closed form, the draws follow its probability flow in :math:`x = x_t / \alpha_t`
+closed form, the draws follow the reverse diffusion in :math:`x = x_t / \alpha_t`
 
-.. math:: \frac{dx}{d\sigma} = \frac{x - D(x; \sigma, y)}{\sigma}
+.. math::
+    dx = (1 + \eta^2) \, \frac{x - D(x; \sigma, y)}{\sigma} \, d\sigma
+         + \eta \sqrt{2 \sigma |d\sigma|} \; z
 
-by a multistep method of second order (:func:`ecgdiff.diffusion.sampling.multistep`), after one
-ancestral move, and end with D itself.
-
-For a closed-form prior the only error is that of the steps. A learned D is as good as its
-training: what ties its draws to y is that D saw y, and returns it where it was measured.
+by a multistep method of second order (:func:`ecgdiff.diffusion.sampling.multistep`), and end with
+D itself. For a closed-form prior the only error is that of the steps. A learned D is as good as
+its training: what ties its draws to y is that D saw y, and returns it where it was measured.
 
 References:
     | Diffusion-based Time Series Imputation and Forecasting with Structured State Space Models
@@ -24,9 +24,9 @@ from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
 from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.sampling import multistep
 from ecgdiff.operators.base import Observation
 from ecgdiff.random import Generator
-from ecgdiff.samplers._flow import draw
 from ecgdiff.samplers.base import NFE, Progress, Sampler
 
 __all__ = ["Conditional"]
@@ -34,7 +34,7 @@ __all__ = ["Conditional"]
 
 @dataclass(frozen=True)
 class Conditional(Sampler):
-    """Creates a sampler of a conditional denoiser: one network call per step, never a gradient.
+    r"""Creates a sampler of a conditional denoiser: one network call per step, never a gradient.
 
     It needs a prior that has one for the observation
     (:meth:`ecgdiff.diffusion.denoiser.Denoiser.condition`).
@@ -44,16 +44,22 @@ class Conditional(Sampler):
         grid: Their spacing, see :func:`ecgdiff.diffusion.grids.time_grid`.
         sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
         sigma_max: Their highest noise level, in model units; the schedule's if None.
+        eta: The stochasticity :math:`\eta` in [0, 1]. With 1 the draws forget the errors that the
+            network makes at high noise; with 0, the probability flow, they also keep what their
+            start does not know of the posterior's mean, up to 5 % for ECGs.
     """
 
     steps: int = 16
     grid: GridKind = "log-snr"
     sigma_min: float = 0.05
     sigma_max: float | None = None
+    eta: float = 1.0
 
     def __post_init__(self) -> None:
         if self.steps < 2:
             raise ValueError(f"Conditional needs at least 2 steps, got {self.steps}.")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta must be in [0, 1], got {self.eta}.")
 
     def nfe(self) -> NFE:
         """The exact number of network calls of one call of the sampler, whatever the batch."""
@@ -74,5 +80,13 @@ class Conditional(Sampler):
             sigma_min=self.sigma_min,
             sigma_max=self.sigma_max,
         )
-        seen = denoiser.condition(observation)
-        return draw(seen, observation, shape, grid, generator, progress)
+        return multistep(
+            denoiser.condition(observation),
+            shape,
+            grid=grid,
+            eta=self.eta,
+            generator=generator,
+            progress=progress,
+            dtype=observation.y.dtype,
+            device=observation.y.device,
+        )

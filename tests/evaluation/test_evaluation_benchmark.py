@@ -32,6 +32,8 @@ TASKS: list[Task] = [LeadTask(), BlockTask(crop=6)]
 class FakePrior:
     denoiser: GaussianPrior
     scale: float = SCALE
+    name: str = "fake"
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ def test_markdown_shows_every_method(prior: FakePrior, cases: list[Case], tmp_pa
     document = {
         "command": "python -m ecgdiff.evaluation",
         "settings": {"draws": DRAWS, "seed": 0, "noise": 0.1, "version": "test"},
-        "prior": {"name": "fake", "sha256": "none"},
+        "priors": {"fake": "none"},
         "records": {"name": "six", "ecg_ids": list(range(6))},
         "definitions": DEFINITIONS,
         "tasks": tasks,

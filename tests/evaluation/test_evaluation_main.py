@@ -79,7 +79,7 @@ def test_command_writes_and_resumes(
     assert len(keys) == len(set(keys)) == 4 * 3
     document = json.loads((out / "first_figures.json").read_text(encoding="utf-8"))
     assert document["records"]["ecg_ids"] == [100, 101, 102]
-    assert document["prior"] == {"name": "gauss", "sha256": "abc"}
+    assert document["priors"] == {"gauss": "abc"}
     methods = document["tasks"]["leads"]["methods"]
     assert list(methods) == ["surrogate:steps=2", "gaussian", "mean", "ridge"]
     assert methods["surrogate:steps=2"]["arguments"]["steps"] == 2

@@ -26,7 +26,7 @@ PRIOR = GaussianPrior.from_covariance(
 
 @pytest.fixture
 def setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ecg_budget.Setting:
-    prior = SimpleNamespace(denoiser=PRIOR, scale=0.25, config={"sha256": "abc"})
+    prior = SimpleNamespace(denoiser=PRIOR, scale=0.25, name="p", config={"sha256": "abc"})
 
     def cases(data: object, records: RecordList) -> list[Case]:
         signals = PRIOR.sample(6, torch.Generator().manual_seed(0)).numpy() * prior.scale

@@ -11,6 +11,7 @@ import torch
 from ecgdiff.lightning import datamodule as data_file
 from ecgdiff.lightning.datamodule import PTBXLDataModule
 from ecgdiff.lightning.ema import WeightAverages
+from ecgdiff.lightning.export import stored
 from ecgdiff.lightning.prior import BANDS, DiffusionPrior, band_losses
 from ecgdiff.models import sashimi
 from ecgdiff.prior import load_prior
@@ -202,6 +203,24 @@ def test_training_can_start_from_a_shipped_prior() -> None:
     assert module.earlier is not None
     assert module.earlier["sha256"] == prior.config["sha256"]
     assert module.earlier["steps"] >= prior.config["training"]["steps"]
+
+
+def test_weights_in_half_precision_denoise_as_the_exact_ones() -> None:
+    exact = load_prior("default").denoiser
+    module = DiffusionPrior(start="default")
+    shipped = stored(module.net)
+    size = sum(value.numel() * value.element_size() for value in shipped.values())
+    assert size < 0.6 * 4 * sum(value.numel() for value in shipped.values())
+    rates = [v for k, v in shipped.items() if k.endswith((".log_dt", ".a", ".b"))]
+    assert rates and all(v.dtype == torch.float32 for v in rates)
+    module.net.load_state_dict(shipped)
+    module.eval()
+    for sigma in (0.05, 1.0, 20.0):
+        t = exact.schedule.index(sigma)
+        x_t = torch.randn(1, 8, 200, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            off = module.denoiser()(x_t, t) - exact(x_t, t)
+        assert float(off.square().mean().sqrt()) < 1e-3 * sigma
 
 
 def test_a_resumed_run_remembers_what_it_started_from(made_up: None, tmp_path: Path) -> None:
