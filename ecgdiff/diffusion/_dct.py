@@ -20,19 +20,21 @@ __all__ = ["dct", "idct"]
 
 
 @lru_cache(maxsize=16)
-def _twiddle(n: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of pi k / 2n times c_k, k = 0..n//2."""
+def _twiddle(
+    n: int, power: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of pi k / 2n times c_k^power, k = 0..n//2."""
     with torch.inference_mode(False):
         angle = torch.arange(n // 2 + 1, dtype=torch.float64) * (pi / (2 * n))
-        scale = torch.full_like(angle, sqrt(2 / n))
-        scale[0] = sqrt(1 / n)
+        scale = torch.full_like(angle, sqrt(2 / n) ** power)
+        scale[0] = sqrt(1 / n) ** power
         return (scale * angle.cos()).to(device, dtype), (scale * angle.sin()).to(device, dtype)
 
 
 def dct(x: Tensor) -> Tensor:
     """The cosine coefficients over the last axis, with the shape of `x` (..., time)."""
     n = x.shape[-1]
-    cosine, sine = _twiddle(n, x.dtype, x.device)
+    cosine, sine = _twiddle(n, 1, x.dtype, x.device)
     v = torch.fft.rfft(torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1))
     low = v.real * cosine + v.imag * sine
     high = (v.real * sine - v.imag * cosine)[..., 1 : (n + 1) // 2]
@@ -42,13 +44,10 @@ def dct(x: Tensor) -> Tensor:
 def idct(z: Tensor) -> Tensor:
     """The signal whose cosine coefficients over the last axis are `z` (..., time)."""
     n = z.shape[-1]
-    cosine, sine = _twiddle(n, z.dtype, z.device)
+    cosine, sine = _twiddle(n, -1, z.dtype, z.device)
     low = z[..., : n // 2 + 1]
     high = torch.cat([torch.zeros_like(z[..., :1]), z[..., (n + 1) // 2 :].flip(-1)], -1)
-    # The tables carry c_k where 1 / c_k is due; c_k^-2 is n / 2, and n at k = 0.
-    gain = torch.full((n // 2 + 1,), n / 2, dtype=z.dtype, device=z.device)
-    gain[0] = n
-    v = torch.complex(low * cosine + high * sine, low * sine - high * cosine) * gain
+    v = torch.complex(low * cosine + high * sine, low * sine - high * cosine)
     time = torch.fft.irfft(v, n)
     half = (n + 1) // 2
     x = torch.empty_like(time)

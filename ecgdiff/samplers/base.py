@@ -17,7 +17,7 @@ from ecgdiff.errors import EcgDiffError, OperatorError
 from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.random import Generator
 
-__all__ = ["NFE", "Progress", "Sampler"]
+__all__ = ["NFE", "Progress", "Sampler", "linear_operator"]
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` after each step, last as `progress(total, total)`."""
@@ -91,6 +91,24 @@ class Sampler(ABC):
         progress: Progress,
     ) -> Tensor:
         """The method itself; runs without gradients unless it enables them."""
+
+
+def linear_operator(observation: Observation, method: str) -> LinearOperator:
+    """The observation's operator, for methods that need its adjoint.
+
+    Arguments:
+        observation: The measurement.
+        method: The name of the method, for the message.
+
+    Raises:
+        OperatorError: If the operator is not linear.
+    """
+    if not isinstance(observation.operator, LinearOperator):
+        raise OperatorError(
+            f"{method} needs a linear operator, got {type(observation.operator).__name__}; "
+            "use a sampler that takes any differentiable operator, such as MGPS."
+        )
+    return observation.operator
 
 
 def _silent(done: int, total: int) -> None:

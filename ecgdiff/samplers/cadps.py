@@ -38,19 +38,13 @@ from torch import Tensor
 
 from ecgdiff.diffusion._solve import conjugate_gradient
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.errors import OperatorError
 from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.operators.masks import Mask
 from ecgdiff.random import Generator, normal
-from ecgdiff.samplers.base import NFE
-from ecgdiff.samplers.guided import (
-    GuidedDenoiser,
-    GuidedSampler,
-    capped,
-    linear_operator,
-    linearize,
-)
+from ecgdiff.samplers.base import NFE, linear_operator
+from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler, capped, linearize
 
 __all__ = ["CADPS"]
 
@@ -122,10 +116,6 @@ class CADPS(GuidedSampler):
             return NFE(forward=self.steps, vjp=self.steps * (1 + self.probes))
         probes = self.spacing * self.channels if self.probe == "comb" else self.probes
         return NFE(forward=self.steps * (1 + 2 * probes), vjp=self.steps)
-
-    def levels(self, denoiser: Denoiser) -> Sequence[int]:
-        """The levels visited, from noisy to clean; 0 follows."""
-        return time_grid(denoiser.schedule, self.steps, self.grid)
 
     def guide(self, denoiser: Denoiser, observation: Observation) -> GuidedDenoiser:
         """The denoiser E[x_0 | x_t, y]; see :class:`ecgdiff.samplers.guided.GuidedSampler`.

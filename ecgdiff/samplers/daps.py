@@ -31,11 +31,10 @@ from ecgdiff.diffusion.denoiser import Denoiser
 from ecgdiff.diffusion.grids import GridKind, time_grid
 from ecgdiff.diffusion.sampling import ddpm_step
 from ecgdiff.diffusion.schedule import Schedule
-from ecgdiff.errors import OperatorError
-from ecgdiff.operators.base import LinearOperator, Observation
+from ecgdiff.operators.base import Observation
 from ecgdiff.random import Generator, normal
 from ecgdiff.samplers._gaussian import conditional_draw
-from ecgdiff.samplers.base import NFE, Progress, Sampler
+from ecgdiff.samplers.base import NFE, Progress, Sampler, linear_operator
 
 __all__ = ["DAPS"]
 
@@ -93,12 +92,8 @@ class DAPS(Sampler):
         generator: Generator,
         progress: Progress,
     ) -> Tensor:
-        schedule, y, operator = denoiser.schedule, observation.y, observation.operator
-        if not isinstance(operator, LinearOperator):
-            raise OperatorError(
-                f"DAPS needs a linear operator, got {type(operator).__name__}; use a sampler that "
-                "takes any differentiable operator, such as MGPS."
-            )
+        schedule, y = denoiser.schedule, observation.y
+        operator = linear_operator(observation, "DAPS")
         times = time_grid(
             schedule, self.steps, self.grid, sigma_min=self.sigma_min, sigma_max=self.sigma_max
         )

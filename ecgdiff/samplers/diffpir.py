@@ -19,18 +19,16 @@ References:
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser, eps_from_x0
-from ecgdiff.diffusion.grids import GridKind, time_grid
-from ecgdiff.errors import OperatorError
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.random import Generator, normal
-from ecgdiff.samplers.base import NFE, Progress
+from ecgdiff.samplers.base import NFE, Progress, linear_operator
 from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler
 
 __all__ = ["DiffPIR"]
@@ -76,18 +74,9 @@ class DiffPIR(GuidedSampler):
         """The exact number of network calls of one call of the sampler, whatever the batch."""
         return NFE(forward=self.steps, vjp=0)
 
-    def levels(self, denoiser: Denoiser) -> Sequence[int]:
-        """The levels visited, from noisy to clean; 0 follows."""
-        return time_grid(denoiser.schedule, self.steps, self.grid)
-
     def guide(self, denoiser: Denoiser, observation: Observation) -> GuidedDenoiser:
         """The denoiser E[x_0 | x_t, y]; see :class:`ecgdiff.samplers.guided.GuidedSampler`."""
-        operator = observation.operator
-        if not isinstance(operator, LinearOperator):
-            raise OperatorError(
-                f"DiffPIR solves with a linear operator, got {type(operator).__name__}; use a "
-                "sampler that takes any differentiable operator, such as MGPS or DPS."
-            )
+        operator = linear_operator(observation, "DiffPIR")
         return _Guided(denoiser, observation, operator, self.lam)
 
     def _sample(

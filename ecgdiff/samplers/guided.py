@@ -10,19 +10,19 @@ too.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.errors import OperatorError
-from ecgdiff.operators.base import LinearOperator, Observation
+from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.operators.base import Observation
 from ecgdiff.random import Generator, normal
 from ecgdiff.samplers.base import Progress, Sampler
 
-__all__ = ["GuidedDenoiser", "GuidedSampler", "capped", "linear_operator", "linearize"]
+__all__ = ["GuidedDenoiser", "GuidedSampler", "capped", "linearize", "pullback"]
 
 
 class GuidedDenoiser(Denoiser):
@@ -59,7 +59,20 @@ class GuidedDenoiser(Denoiser):
 
 
 class GuidedSampler(Sampler):
-    """An ancestral sampler around a guided denoiser; the last step returns what it predicts."""
+    """An ancestral sampler around a guided denoiser; the last step returns what it predicts.
+
+    Attributes:
+        steps: The number of levels.
+        grid: Their spacing, see :func:`ecgdiff.diffusion.grids.time_grid`.
+        sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
+        sigma_max: Their highest noise level, in model units; the schedule's if None.
+    """
+
+    # Subclasses declare them as fields; limits that one does not declare are those of `time_grid`.
+    steps: int
+    grid: GridKind
+    sigma_min: float = 0.02
+    sigma_max: float | None = None
 
     @abstractmethod
     def guide(self, denoiser: Denoiser, observation: Observation) -> GuidedDenoiser:
@@ -73,9 +86,15 @@ class GuidedSampler(Sampler):
             OperatorError: If the method needs something of them that is missing.
         """
 
-    @abstractmethod
-    def levels(self, denoiser: Denoiser) -> Sequence[int]:
+    def levels(self, denoiser: Denoiser) -> list[int]:
         """The levels visited, from noisy to clean; 0 follows."""
+        return time_grid(
+            denoiser.schedule,
+            self.steps,
+            self.grid,
+            sigma_min=self.sigma_min,
+            sigma_max=self.sigma_max,
+        )
 
     def _sample(
         self,
@@ -97,28 +116,8 @@ class GuidedSampler(Sampler):
         return x
 
 
-def linear_operator(observation: Observation, method: str) -> LinearOperator:
-    """The observation's operator, for methods that need its adjoint.
-
-    Arguments:
-        observation: The measurement.
-        method: The name of the method, for the message.
-
-    Raises:
-        OperatorError: If the operator is not linear.
-    """
-    if not isinstance(observation.operator, LinearOperator):
-        raise OperatorError(
-            f"{method} needs a linear operator, got {type(observation.operator).__name__}; "
-            "use a sampler that takes any differentiable operator, such as MGPS."
-        )
-    return observation.operator
-
-
-def linearize(
-    denoiser: Denoiser, x_t: Tensor, t: int
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    r"""The denoiser's mean, and products with Tweedie's covariance by passes back through it.
+def pullback(denoiser: Denoiser, x_t: Tensor, t: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    r"""The denoiser's mean, and products with its Jacobian by passes back through it.
 
     Arguments:
         denoiser: The prior.
@@ -126,18 +125,33 @@ def linearize(
         t: Their level.
 
     Returns:
-        The mean, and the map :math:`u \mapsto \Sigma u = (s^2 / \alpha) J^T u` of signals; each
-        call is one vector-Jacobian product.
+        The mean, and the map :math:`u \mapsto J^T u` of signals; each call is one vector-Jacobian
+        product.
     """
     with torch.enable_grad():
         leaf = x_t.detach().requires_grad_()
         mean = denoiser(leaf, t)
-    factor = float(denoiser.schedule.std(t)) ** 2 / float(denoiser.schedule.alpha(t))
 
     def product(u: Tensor) -> Tensor:
-        return factor * torch.autograd.grad(mean, leaf, u, retain_graph=True)[0]
+        return torch.autograd.grad(mean, leaf, u, retain_graph=True)[0]
 
     return mean.detach(), product
+
+
+def linearize(
+    denoiser: Denoiser, x_t: Tensor, t: int
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    r"""The denoiser's mean, and products with Tweedie's covariance by passes back through it.
+
+    Arguments as in :func:`pullback`.
+
+    Returns:
+        The mean, and the map :math:`u \mapsto \Sigma u = (s^2 / \alpha) J^T u` of signals; each
+        call is one vector-Jacobian product.
+    """
+    mean, product = pullback(denoiser, x_t, t)
+    factor = float(denoiser.schedule.std(t)) ** 2 / float(denoiser.schedule.alpha(t))
+    return mean, lambda u: factor * product(u)
 
 
 def capped(shift: Tensor, r: Tensor, image: Tensor, variance: Tensor) -> Tensor:

@@ -31,25 +31,19 @@ References:
     | arXiv:2405.13712
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ecgdiff.diffusion._solve import conjugate_gradient
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.random import Generator, normal
 from ecgdiff.samplers._model import Model, model_of
-from ecgdiff.samplers.base import NFE
-from ecgdiff.samplers.guided import (
-    GuidedDenoiser,
-    GuidedSampler,
-    capped,
-    linear_operator,
-    linearize,
-)
+from ecgdiff.samplers.base import NFE, linear_operator
+from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler, capped, linearize
 
 __all__ = ["MMPS"]
 
@@ -105,16 +99,6 @@ class MMPS(GuidedSampler):
     def nfe(self) -> NFE:
         """The exact number of network calls of one call of the sampler, whatever the batch."""
         return NFE(forward=self.steps, vjp=self.steps * self.iterations)
-
-    def levels(self, denoiser: Denoiser) -> Sequence[int]:
-        """The levels visited, from noisy to clean; 0 follows."""
-        return time_grid(
-            denoiser.schedule,
-            self.steps,
-            self.grid,
-            sigma_min=self.sigma_min,
-            sigma_max=self.sigma_max,
-        )
 
     def guide(self, denoiser: Denoiser, observation: Observation) -> GuidedDenoiser:
         """The denoiser E[x_0 | x_t, y]; see :class:`ecgdiff.samplers.guided.GuidedSampler`."""

@@ -25,22 +25,19 @@ References:
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.diffusion.sampling import ddpm_step
-from ecgdiff.errors import OperatorError
 from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.random import Generator, normal
-from ecgdiff.samplers.base import NFE, Progress
-from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler
+from ecgdiff.samplers.base import NFE, Progress, linear_operator
+from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler, pullback
 
 __all__ = ["PGDM"]
 
@@ -85,10 +82,6 @@ class PGDM(GuidedSampler):
         # The released chain ends on the prior's own denoiser.
         return NFE(forward=self.steps, vjp=self.steps - (self.weight == "released"))
 
-    def levels(self, denoiser: Denoiser) -> Sequence[int]:
-        """The levels visited, from noisy to clean; 0 follows."""
-        return time_grid(denoiser.schedule, self.steps, self.grid)
-
     def guide(self, denoiser: Denoiser, observation: Observation) -> GuidedDenoiser:
         """The denoiser E[x_0 | x_t, y]; see :class:`ecgdiff.samplers.guided.GuidedSampler`.
 
@@ -98,7 +91,8 @@ class PGDM(GuidedSampler):
         """
         if self.weight != "bayes":
             raise ValueError("Only weight='bayes' is a denoiser that other samplers can run.")
-        return _Guided(denoiser, observation, _linear(observation), self.variance)
+        operator = linear_operator(observation, "PGDM")
+        return _Guided(denoiser, observation, operator, self.variance)
 
     def _sample(
         self,
@@ -110,7 +104,8 @@ class PGDM(GuidedSampler):
     ) -> Tensor:
         if self.weight == "bayes":
             return super()._sample(denoiser, observation, shape, generator, progress)
-        y, schedule, operator = observation.y, denoiser.schedule, _linear(observation)
+        y, schedule = observation.y, denoiser.schedule
+        operator = linear_operator(observation, "PGDM")
         times = self.levels(denoiser)
         x = normal(shape, generator, y.dtype, y.device)
         for step, (t, s) in enumerate(pairwise(times)):
@@ -147,16 +142,6 @@ class _Guided(GuidedDenoiser):
         return x0 + float(self.schedule.alpha(t)) * noise / spread * pull
 
 
-def _linear(observation: Observation) -> LinearOperator:
-    operator = observation.operator
-    if not isinstance(operator, LinearOperator):
-        raise OperatorError(
-            f"PGDM solves with a linear operator, got {type(operator).__name__}; use a sampler "
-            "that takes any differentiable operator, such as MGPS or DPS."
-        )
-    return operator
-
-
 def _pull(
     denoiser: Denoiser,
     observation: Observation,
@@ -166,10 +151,6 @@ def _pull(
     spread: float,
 ) -> tuple[Tensor, Tensor]:
     """The denoiser's mean and g, for r_t^2 = `spread`."""
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        x0 = denoiser(leaf, t)
-    r = observation.residual(x0.detach())
-    back = operator.adjoint(operator.solve(r, observation.variance / spread))
-    (pull,) = torch.autograd.grad(x0, leaf, back)
-    return x0.detach(), pull
+    x0, back = pullback(denoiser, x, t)
+    r = observation.residual(x0)
+    return x0, back(operator.adjoint(operator.solve(r, observation.variance / spread)))

@@ -24,13 +24,12 @@ References:
     | arXiv:2405.13712
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.errors import OperatorError
 from ecgdiff.operators.base import Observation
 from ecgdiff.operators.masks import Mask, RotatedMask
@@ -77,16 +76,6 @@ class Surrogate(GuidedSampler):
     def nfe(self) -> NFE:
         """The exact number of network calls of one call of the sampler, whatever the batch."""
         return NFE(forward=self.steps, vjp=0)
-
-    def levels(self, denoiser: Denoiser) -> Sequence[int]:
-        """The levels visited, from noisy to clean; 0 follows."""
-        return time_grid(
-            denoiser.schedule,
-            self.steps,
-            self.grid,
-            sigma_min=self.sigma_min,
-            sigma_max=self.sigma_max,
-        )
 
     def guide(self, denoiser: Denoiser, observation: Observation) -> GuidedDenoiser:
         """The denoiser E[x_0 | x_t, y]; see :class:`ecgdiff.samplers.guided.GuidedSampler`."""

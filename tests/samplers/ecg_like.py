@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from bias import kalman
 from torch import Tensor
 
 from ecgdiff.diffusion import GaussianPrior, LeadFrequencyCovariance, Schedule
@@ -149,10 +150,7 @@ def accuracy(
     the ratio of the draws' standard deviation to the posterior's there; and the same ratio on
     observed samples.
     """
-    seen, prior_covariance = mask.flatten(), prior.dense_covariance
-    g = prior_covariance[seen][:, seen] + 0.05**2 * torch.eye(int(seen.sum())).double()
-    gain = torch.linalg.solve(g, prior_covariance[seen]).mT
-    exact = (prior_covariance - gain @ prior_covariance[seen]).diagonal()
+    seen, (g, gain, exact) = mask.flatten(), kalman(prior, mask, 0.05)
     found_gain, found = guided_law(sampler, prior, mask, 0.05, drawn=drawn)
     wrong = (found_gain - gain)[~seen]
     error = (wrong @ g @ wrong.mT).diagonal().mean().sqrt()
@@ -189,10 +187,8 @@ def sampled_accuracy(
     """
     x = prior.sample(count, torch.Generator().manual_seed(1))
     y = observe(Mask(mask), x, 0.05, torch.Generator().manual_seed(2)).y.repeat(4, 1, 1)
-    seen, mean, covariance = mask.flatten(), prior.mean.flatten(), prior.dense_covariance
-    g = covariance[seen][:, seen] + 0.05**2 * torch.eye(int(seen.sum())).double()
-    gain = torch.linalg.solve(g, covariance[seen]).mT
-    exact = (covariance - gain @ covariance[seen]).diagonal()
+    seen, mean = mask.flatten(), prior.mean.flatten()
+    _, gain, exact = kalman(prior, mask, 0.05)
     shape = (4 * count, *prior.shape)
     draws = sampler(prior, Observation(y, Mask(mask), 0.05), shape, generator=Mirrored(3))
     wanted = mean + (y.flatten(1) - mean)[:, seen] @ gain.mT

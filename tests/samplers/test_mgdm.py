@@ -2,7 +2,6 @@
 posteriors."""
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -122,15 +121,6 @@ def test_with_perfect_fits_draws_follow_the_recursion(
     wanted, wanted_cov = converged(sampler, prior, eye(8)[seen], y.flatten()[seen], 0.2)
     torch.testing.assert_close(mean, wanted)
     torch.testing.assert_close(cov, wanted_cov)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Small problems are faster on one thread, much so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("one_thread")

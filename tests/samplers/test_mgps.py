@@ -2,7 +2,7 @@
 posteriors."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -107,15 +107,6 @@ def root(cov: Tensor) -> Tensor:
 def wasserstein(m1: Tensor, c1: Tensor, m2: Tensor, c2: Tensor) -> float:
     cross = root(root(c1) @ c2 @ root(c1))
     return math.sqrt(max(float((m1 - m2).square().sum() + (c1 + c2 - 2 * cross).trace()), 0.0))
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Small problems are faster on one thread, much so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 Distance = Callable[[int, float, bool], float]

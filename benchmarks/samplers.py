@@ -1,0 +1,150 @@
+"""Time per network call, and what each sampler needs beyond its calls: lead I of 10 s, ten draws.
+
+    python benchmarks/samplers.py [--only mmps surrogate] [--steps 10]
+
+Prints one JSON line for the network, one per sampler, and a table. Overhead is (total - network) /
+network. Time stamps before and after the network, in the forward and in the backward pass, tell
+the two apart. All runs on one thread; CPU time counts, since other programs may share the machine.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import ecgdiff
+from ecgdiff.demo import load_truth
+from ecgdiff.errors import EcgDiffError
+from ecgdiff.prior import Prior, load_prior
+from ecgdiff.samplers import NFE, SAMPLERS, Sampler, Surrogate
+
+
+def now() -> np.ndarray:
+    """CPU seconds of the process, seconds on the wall."""
+    return np.array([time.process_time(), time.perf_counter()])
+
+
+class Mark(torch.autograd.Function):
+    """The identity, which calls a function when a pass back goes through it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, passed: Callable[[], None]) -> Tensor:
+        ctx.passed = passed
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        ctx.passed()
+        return gradient, None
+
+
+class Timed(nn.Module):
+    """A network that counts its calls and passes back, and the time that they take."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.reset()
+
+    def reset(self) -> None:
+        self.forwards = self.vjps = 0
+        self.spent, self.began = np.zeros(2), now()
+
+    def forward(self, x: Tensor, *rest: Tensor) -> Tensor:
+        begin = now()
+        out: Tensor = self.net(Mark.apply(x, self._end_back), *rest)
+        self.spent += now() - begin
+        self.forwards += 1
+        return Mark.apply(out, lambda: setattr(self, "began", now()))  # type: ignore[no-any-return]
+
+    def _end_back(self) -> None:
+        self.spent += now() - self.began
+        self.vjps += 1
+
+
+class Clocked(Sampler):
+    """A sampler that notes how long it ran."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler, self.total = sampler, np.zeros(2)
+
+    def nfe(self) -> NFE:
+        return self.sampler.nfe()
+
+    def _sample(self, denoiser: Any, observation: Any, shape: Any, *rest: Any) -> Tensor:
+        begin = now()
+        draws = self.sampler(denoiser, observation, shape, generator=rest[0], progress=rest[1])
+        self.total = now() - begin
+        return draws
+
+
+def call(prior: Prior, *, back: bool, repeats: int = 7) -> list[float]:
+    """CPU and wall milliseconds of one network call for ten draws, medians."""
+    timed, spent = prior.denoiser.net, []
+    x = torch.randn(10, len(prior.leads), prior.n_samples)
+    for _ in range(repeats):
+        timed.reset()
+        with torch.set_grad_enabled(back):
+            out = prior.denoiser(x.requires_grad_(back), 500)
+        if back:
+            torch.autograd.grad(out, x, out)
+        spent.append(timed.spent)
+    return [round(1e3 * float(s), 1) for s in np.median(spent, axis=0)]
+
+
+def one(name: str, prior: Prior, steps: int | None) -> dict[str, Any]:
+    """Runs one sampler by `reconstruct`, which gives it its observation."""
+    sampler = Clocked(SAMPLERS[name](**({} if steps is None else {"steps": steps})))
+    prior.denoiser.net.reset()
+    try:
+        ecgdiff.reconstruct(load_truth().select(["I"]), draws=10, sampler=sampler, prior=prior)
+    except EcgDiffError as error:
+        return {"sampler": name, "refused": str(error)}
+    timed, nfe = prior.denoiser.net, sampler.nfe()
+    if (timed.forwards, timed.vjps) != nfe:
+        raise RuntimeError(f"{name} says {nfe} and made {timed.forwards} and {timed.vjps} calls.")
+    cpu, wall = zip(sampler.total, timed.spent, strict=True)
+    return {
+        "sampler": name,
+        "steps": sampler.sampler.steps,
+        **nfe._asdict(),
+        "cpu_s": round(cpu[0], 3),
+        "network_cpu_s": round(cpu[1], 3),
+        "overhead_percent": round(100 * (cpu[0] / cpu[1] - 1), 1),
+        "wall_s": round(wall[0], 3),
+        "network_wall_s": round(wall[1], 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
+    parser.add_argument("--steps", type=int, help="levels, for a quicker run; else the defaults")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    prior = load_prior()
+    prior = replace(prior, denoiser=copy(prior.denoiser))
+    prior.denoiser.net = Timed(prior.denoiser.net)
+    ecgdiff.reconstruct(load_truth().select(["I"]), sampler=Surrogate(steps=2), prior=prior)
+    cost = {"forward": call(prior, back=False), "forward_and_vjp": call(prior, back=True)}
+    print(json.dumps({"network_call_cpu_and_wall_ms": cost}), flush=True)
+    rows = []
+    for name in options.only:
+        rows.append(one(name, prior, options.steps))
+        print(json.dumps(rows[-1]), flush=True)
+    rows = [row for row in rows if "refused" not in row]
+    for line in [[list(row), ["---"] * len(row)] for row in rows[:1]] + [
+        [r.values()] for r in rows
+    ]:
+        print("\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in line))
+
+
+if __name__ == "__main__":
+    main()
