@@ -11,7 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 
 from ecgdiff import __version__
 from ecgdiff.errors import EcgDiffError
-from ecgdiff.experiments import gaussian_midpoint, mixture
+from ecgdiff.experiments import ablation, anisotropic, ecg_budget, gaussian_midpoint, mixture
 from ecgdiff.experiments.figure import write_figure
 
 __all__ = ["EXPERIMENTS", "Experiment", "main"]
@@ -27,26 +27,34 @@ __all__ = ["EXPERIMENTS", "Experiment", "main"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment: its settings are the arguments of `run`, whose defaults are published.
+    """An experiment; the defaults of its settings are those of a full run.
 
     Attributes:
+        setting: The dataclass of its settings; each field is an option of the command.
         run: Computes the result, plain numbers in dicts and lists.
         table: The result as Markdown.
         figure: The result as a plotly figure, in plain dicts and lists.
     """
 
-    run: Callable[..., dict[str, Any]]
+    setting: type[Any]
+    run: Callable[[Any], dict[str, Any]]
     table: Callable[[dict[str, Any]], str]
     figure: Callable[[dict[str, Any]], dict[str, Any]]
 
 
 EXPERIMENTS = {
-    "gaussian-midpoint": Experiment(
-        gaussian_midpoint.run, gaussian_midpoint.table, gaussian_midpoint.figure
-    ),
-    "mixture": Experiment(mixture.run, mixture.table, mixture.figure),
-    "mixture-ablation": Experiment(mixture.ablation, mixture.table, mixture.figure),
+    name: Experiment(module.Setting, module.run, module.table, module.figure)
+    for name, module in {
+        "gaussian-midpoint": gaussian_midpoint,
+        "mixture": mixture,
+        "mixture-ablation": ablation,
+        "anisotropic-mixture": anisotropic,
+        "ecg-budget": ecg_budget,
+    }.items()
 }
+
+# Folders say nothing about a result and differ between machines.
+_FOLDERS = {"root": "PTBXL_DIR", "rows": "ROWS"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     experiment = EXPERIMENTS[name]
     begin = time.perf_counter()
     try:
-        result = experiment.run(**given)
+        result = experiment.run(experiment.setting(**given))
     except EcgDiffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -82,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, experiment in EXPERIMENTS.items():
         summary = (inspect.getdoc(experiment.run) or "").split("\n")[0]
         command = commands.add_parser(name, help=summary, description=summary)
-        for key, setting in inspect.signature(experiment.run).parameters.items():
-            flag, kind = f"--{key.replace('_', '-')}", type(setting.default)
+        for setting in fields(experiment.setting):
+            flag, kind = f"--{setting.name.replace('_', '-')}", type(setting.default)
             command.add_argument(flag, type=kind, default=setting.default, help="%(default)s")
         command.add_argument("--out", default="results", help="folder for the results")
     return parser
@@ -92,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 def _command(name: str, settings: Mapping[str, Any]) -> str:
     parts = ["python", "-m", "ecgdiff.experiments", name]
     for key, value in settings.items():
-        parts += [f"--{key.replace('_', '-')}", str(value)]
+        parts += [f"--{key.replace('_', '-')}", _FOLDERS.get(key, str(value))]
     return shlex.join(parts)
 
 

@@ -1,4 +1,4 @@
-r"""All methods on a mixture of 25 distant Gaussians seen through one number; MGPS's own choices.
+r"""All methods on a mixture of 25 distant Gaussians seen through one number.
 
 Prior: unit covariances, means (8 i, 8 j) for i, j in -2..2, repeated d / 2 times along the
 coordinates, weights uniform in (0, 1), normalized. Observation: one row A of standard normal
@@ -12,17 +12,14 @@ References:
     | arXiv:2410.09945, Section 4
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ecgdiff.diffusion.schedule import Schedule
-from ecgdiff.errors import EcgDiffError
-from ecgdiff.experiments.sliced import sliced_wasserstein
+from ecgdiff.experiments import comparison
+from ecgdiff.experiments.comparison import Problem, compare
 from ecgdiff.experiments.unit_mixture import UnitMixture
 from ecgdiff.operators import Dense, Observation
 from ecgdiff.samplers import (
@@ -38,240 +35,108 @@ from ecgdiff.samplers import (
     Sampler,
 )
 
-__all__ = ["DIVERGED", "Instance", "ablation", "figure", "instance", "methods", "run", "table"]
+__all__ = ["LEFT_OUT", "Problems", "Setting", "figure", "methods", "run", "table"]
 
-DIVERGED = 10.0
+LEFT_OUT = {
+    "conditional": "which takes a prior that can be shown an observation.",
+    "ddnm": "which takes masks; this observation is a sum of coordinates.",
+    "ding": "which takes masks; this observation is a sum of coordinates.",
+    "surrogate": "which takes masks, and a prior with a covariance of leads and frequencies.",
+}
+"""The samplers that cannot run on this problem, and why."""
+
 _EXTENT = 8.0
+_VARIANCE = 1 + 2 * _EXTENT**2  # of a coordinate, for equal weights
 
 
 @dataclass(frozen=True)
-class Instance:
-    """One prior, one observation, and exact draws of the posterior.
-
-    Attributes:
-        prior: The mixture.
-        observation: The observation, of one item.
-        exact: Draws of the posterior, float64, with shape (count, d).
-        floor: The score of other exact draws.
-    """
-
-    prior: UnitMixture
-    observation: Observation
-    exact: Tensor
-    floor: float
-
-
-def instance(seed: int, d: int, sigma: float, count: int, directions: int) -> Instance:
-    """Draws a problem.
-
-    Arguments:
-        seed: The same seed gives the same problem, so methods are paired.
-        d: The dimension, even.
-        sigma: The noise's standard deviation.
-        count: How many exact draws.
-        directions: The directions of the score.
-    """
-    g = torch.Generator().manual_seed(seed)
-    grid = _EXTENT * torch.arange(-2, 3, dtype=torch.float64)
-    means = torch.cartesian_prod(grid, grid).repeat(1, d // 2)
-    weights = torch.rand(len(means), generator=g, dtype=torch.float64)
-    prior = UnitMixture(weights, means, Schedule.linear())
-    matrix = torch.randn((1, d), generator=g, dtype=torch.float64)
-    noise = sigma * torch.randn((1, 1), generator=g, dtype=torch.float64)
-    y = prior.sample(1, g) @ matrix.mT + noise
-    exact = prior.posterior_sample(matrix, y[0], sigma, count, g)
-    other = prior.posterior_sample(matrix, y[0], sigma, count, g)
-    return Instance(
-        prior,
-        Observation(y, Dense(matrix, (1, d)), sigma),
-        exact,
-        sliced_wasserstein(exact, other, directions, _directions(seed)),
-    )
-
-
-def _directions(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(1_000_003 + seed)
-
-
-def methods(steps: int) -> dict[str, Sampler]:
-    """Every method that takes a linear operator, in its published or default settings.
-
-    Arguments:
-        steps: The grid's levels, for the methods that have one; MGDM and DAPS have their own.
-    """
-    return {
-        "MGPS, midpoint 1/2": MGPS.mixture(steps - 1),
-        "MMPS, 3 iterations": MMPS(steps, iterations=3, spread=0.0),
-        "CA-DPS": CADPS(steps),
-        "PGDM, Bayes weight": PGDM(steps),
-        "PGDM, released weight": PGDM(steps, weight="released"),
-        "DPS, zeta 0.2": DPS(steps, zeta=0.2),
-        "DiffPIR": DiffPIR(steps),
-        "MGDM": MGDM(100, lr=0.1, scale_free=False),
-        "DAPS": DAPS(200),
-        "RED-diff": REDdiff(steps),
-    }
-
-
-def score(sampler: Sampler, problem: Instance, directions: int, seed: int) -> float:
-    """The score of a sampler on one problem."""
-    count, d = problem.exact.shape
-    try:
-        draws = sampler(
-            problem.prior,
-            problem.observation,
-            (count, 1, d),
-            generator=torch.Generator().manual_seed(seed),
-        )
-    except EcgDiffError:
-        return DIVERGED
-    return sliced_wasserstein(draws.flatten(1), problem.exact, directions, _directions(seed))
-
-
-def run(
-    d: int = 20,
-    sigma: float = 0.05,
-    steps: int = 300,
-    replicates: int = 20,
-    draws: int = 1000,
-    directions: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Scores every method on the mixture of 25 Gaussians.
+class Problems:
+    """Which problems, for the experiments on this mixture.
 
     Arguments:
         d: The dimension, even.
         sigma: The noise's standard deviation.
-        steps: The levels of a grid.
         replicates: How many problems, the same for all methods.
         draws: The draws per problem.
         directions: The directions of the score.
         seed: The first problem's seed.
     """
-    return _compare(
-        methods(steps),
-        {
-            "d": d,
-            "sigma": sigma,
-            "steps": steps,
-            "replicates": replicates,
-            "draws": draws,
-            "directions": directions,
-            "seed": seed,
-        },
-    )
+
+    d: int = 20
+    sigma: float = 0.05
+    replicates: int = 20
+    draws: int = 1000
+    directions: int = 1000
+    seed: int = 0
+
+    def problem(self, k: int) -> Problem:
+        """Draws the problem number k; the same number is the same problem for all methods."""
+        g = torch.Generator().manual_seed(self.seed + k)
+        grid = _EXTENT * torch.arange(-2, 3, dtype=torch.float64)
+        means = torch.cartesian_prod(grid, grid).repeat(1, self.d // 2)
+        weights = torch.rand(len(means), generator=g, dtype=torch.float64)
+        prior = UnitMixture(weights, means, Schedule.linear())
+        matrix = torch.randn((1, self.d), generator=g, dtype=torch.float64)
+        noise = self.sigma * torch.randn((1, 1), generator=g, dtype=torch.float64)
+        y = prior.sample(1, g) @ matrix.mT + noise
+        exact, other = (
+            prior.posterior_sample(matrix, y[0], self.sigma, self.draws, g) for _ in range(2)
+        )
+        # Single precision is as good for the samplers, and twice as fast.
+        observation = Observation(y.float(), Dense(matrix.float(), (1, self.d)), self.sigma)
+        return Problem(prior, observation, exact, other, self.directions, self.seed + k)
 
 
-def ablation(
-    d: int = 20,
-    sigma: float = 0.05,
-    steps: int = 100,
-    replicates: int = 20,
-    draws: int = 500,
-    directions: int = 500,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Scores MGPS for combinations of midpoint, gradient steps and step size, paired.
+@dataclass(frozen=True)
+class Setting(Problems):
+    """The settings of the comparison, besides those of the problems.
 
     Arguments:
-        d: The dimension, even.
-        sigma: The noise's standard deviation.
         steps: The levels of a grid.
-        replicates: How many problems, the same for all settings.
-        draws: The draws per problem.
-        directions: The directions of the score.
-        seed: The first problem's seed.
     """
-    settings = {
-        f"midpoint {eta:g}, M = {m}, lr {lr:g}": MGPS(
-            steps, midpoint=eta, gradient_steps=m, lr=lr, scale_free=False
-        )
-        for m in (2, 5, 20)
-        for lr in (0.03, 0.1, 0.3)
-        for eta in (0.25, 0.5, 0.75, 1.0)
-    }
-    return _compare(
-        settings,
-        {
-            "d": d,
-            "sigma": sigma,
-            "steps": steps,
-            "replicates": replicates,
-            "draws": draws,
-            "directions": directions,
-            "seed": seed,
-        },
-    )
+
+    steps: int = 300
 
 
-def _compare(samplers: Mapping[str, Sampler], setting: Mapping[str, Any]) -> dict[str, Any]:
-    """The scores of samplers on the problems of a setting, those of `run`'s arguments."""
-    if setting["replicates"] < 2:
-        raise EcgDiffError("An interval needs at least 2 replicates, got 1.")
-    scores: dict[str, list[float]] = {name: [] for name in ("floor", *samplers)}
-    for k in range(setting["replicates"]):
-        seed = setting["seed"] + k
-        problem = instance(
-            seed, setting["d"], setting["sigma"], setting["draws"], setting["directions"]
-        )
-        scores["floor"].append(problem.floor)
-        for name, sampler in samplers.items():
-            scores[name].append(score(sampler, problem, setting["directions"], seed))
+def methods(steps: int) -> dict[str, Sampler]:
+    """Every method that takes a linear operator, in its published or default settings.
+
+    MMPS solves exactly: one observed number takes one iteration.
+
+    Arguments:
+        steps: The levels of a grid; MGDM takes a third and DAPS two thirds of them, for the
+            network calls that each level costs there.
+    """
     return {
-        "setting": dict(setting),
-        "methods": {
-            name: {
-                "mean": sum(values) / len(values),
-                "half_width": _half_width(values),
-                "calls": list(samplers[name].nfe()) if name in samplers else [0, 0],
-                "scores": [round(v, 4) for v in values],
-            }
-            for name, values in scores.items()
-        },
+        "MGPS, midpoint 1/2": MGPS.mixture(steps - 1),
+        "MMPS": MMPS(steps),
+        "CA-DPS": CADPS(steps, ceiling=4 * _VARIANCE),
+        "PGDM, Bayes weight": PGDM(steps),
+        "PGDM, Bayes weight, the prior's variance": PGDM(steps, variance=_VARIANCE),
+        "PGDM, released weight": PGDM(steps, weight="released"),
+        "DPS, zeta 0.2": DPS(steps, zeta=0.2),
+        "DiffPIR": DiffPIR(steps),
+        "MGDM": MGDM(max(2, steps // 3), lr=0.1, scale_free=False),
+        "DAPS": DAPS(max(2, 2 * steps // 3)),
+        "RED-diff": REDdiff(steps),
     }
 
 
-def _half_width(values: list[float]) -> float:
-    """Half of a 95 % normal interval of the mean."""
-    mean = sum(values) / len(values)
-    variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
-    return 1.96 * math.sqrt(variance / len(values))
+def run(setting: Setting) -> dict[str, Any]:
+    """Scores every method on the mixture of 25 Gaussians."""
+    return {
+        "setting": asdict(setting),
+        "methods": compare(methods(setting.steps), setting.problem, setting.replicates),
+        "left_out": LEFT_OUT,
+    }
 
 
 def table(result: dict[str, Any]) -> str:
     """The scores as Markdown, best first."""
-    s = result["setting"]
-    rows = [
-        f"Sliced Wasserstein-1, mean of {s['replicates']} problems and 95 % interval; "
-        f"d = {s['d']}, sigma = {s['sigma']:g}, {s['draws']} draws.\n",
-        "| method | distance | calls (forward + vjp) |",
-        "| --- | --- | --- |",
-    ]
-    for name, m in sorted(result["methods"].items(), key=lambda item: item[1]["mean"]):
-        rows.append(
-            f"| {name} | {m['mean']:.2f} ± {m['half_width']:.2f} | "
-            f"{m['calls'][0]} + {m['calls'][1]} |"
-        )
-    return "\n".join(rows)
+    return comparison.table(result)
 
 
 def figure(result: dict[str, Any]) -> dict[str, Any]:
     """The scores with their intervals, best first, as a plotly figure."""
-    found = sorted(result["methods"].items(), key=lambda item: -item[1]["mean"])
-    return {
-        "data": [
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": [m["mean"] for _, m in found],
-                "y": [name for name, _ in found],
-                "error_x": {"type": "data", "array": [m["half_width"] for _, m in found]},
-            }
-        ],
-        "layout": {
-            "title": {"text": f"25 Gaussians, one observation, d = {result['setting']['d']}"},
-            "xaxis": {"title": {"text": "sliced Wasserstein-1"}, "rangemode": "tozero"},
-            "yaxis": {"automargin": True},
-            "template": "plotly_white",
-        },
-    }
+    d = result["setting"]["d"]
+    return comparison.figure(result, f"25 Gaussians, one observation, d = {d}")

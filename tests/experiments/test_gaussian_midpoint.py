@@ -1,46 +1,36 @@
 """The midpoint experiment against published values and against sampling."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from ecgdiff.diffusion import Schedule
 from ecgdiff.experiments import gaussian_midpoint as experiment
 from ecgdiff.experiments.gaussian_midpoint import (
-    chain,
-    midpoint,
+    Setting,
+    distance,
     problem,
     published_grid,
     wasserstein,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCHEDULE = Schedule.linear()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small problems are faster on one thread, much so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_published_values() -> None:
     """K = 100; instances differ by up to a quarter."""
     p, times = problem(0), published_grid(100)
-    exact = p.posterior()
-
-    def distance(eta: float, exactly: tuple[bool, bool]) -> float:
-        return wasserstein(*chain(p, SCHEDULE, times, midpoint(eta), exactly), *exact)
-
-    floors = [distance(eta, (True, True)) for eta in (0.3, 0.7)]
+    floors = [
+        distance(p, SCHEDULE, times, eta, "exact kernel, exact potential") for eta in (0.3, 0.7)
+    ]
     assert floors[0] == pytest.approx(0.235, rel=0.05)  # what the last D_{t_1} costs
     assert floors[1] == pytest.approx(floors[0], abs=1e-3)
     for eta, published in ((0.3, 1.15), (0.5, 0.487), (0.7, 1.03)):
-        assert distance(eta, (False, False)) == pytest.approx(published, rel=0.25)
-    rising = [distance(eta, (True, False)) for eta in (0.1, 0.97)]
+        assert distance(p, SCHEDULE, times, eta) == pytest.approx(published, rel=0.25)
+    rising = [
+        distance(p, SCHEDULE, times, eta, "exact kernel, DPS potential") for eta in (0.1, 0.97)
+    ]
     assert rising == pytest.approx([0.22, 2.6], rel=0.25)
 
 
@@ -61,7 +51,7 @@ def test_wasserstein_of_gaussians() -> None:
 
 
 def test_the_command_s_result() -> None:
-    result = experiment.run(steps=20, instances=1, etas=3, draws=2000)
+    result = experiment.run(Setting(steps=20, instances=1, etas=3, draws=2000))
     assert list(result["w2"]) == list(experiment.VARIANTS)
     assert result["eta"] == pytest.approx([0.25, 0.5, 0.75])
     assert result["best_eta"] in result["eta"]
@@ -69,5 +59,7 @@ def test_the_command_s_result() -> None:
         # 100 correlated standard normal numbers, and 2000 draws of 100 variances.
         assert 0.7 < row["rms_z_of_mean"] < 1.3
         assert row["variance_ratio"] == pytest.approx(1, abs=0.03)
-    assert "0.500" in experiment.table(result)
+    text = experiment.table(result)
+    assert "| | 0.250 | 0.500 | 0.750 |" in text
+    assert f"best at {result['best_eta']:.3f}" in text
     assert len(experiment.figure(result)["data"]) == 4

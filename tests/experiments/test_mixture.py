@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from ecgdiff.diffusion import GaussianMixturePrior, Schedule
+from ecgdiff.errors import OperatorError
 from ecgdiff.experiments import __main__ as command
 from ecgdiff.experiments import mixture
+from ecgdiff.experiments.mixture import Problems
 from ecgdiff.experiments.sliced import sliced_wasserstein
 from ecgdiff.experiments.unit_mixture import UnitMixture
 from ecgdiff.operators import Dense, Observation
+from ecgdiff.samplers import SAMPLERS
 
 SCHEDULE = Schedule.linear()
 
@@ -61,17 +64,46 @@ def test_sliced_wasserstein() -> None:
         sliced_wasserstein(x, x[1:], 10, g)
 
 
+def test_observations_come_from_the_prior() -> None:
+    """y = A x + noise for a draw x: its square has the mean that prior and noise give."""
+    problems = Problems(d=4, sigma=3.0, draws=2, directions=1)
+    ratios = []
+    for k in range(300):
+        found = problems.problem(k)
+        prior, operator = found.prior, found.observation.operator
+        assert isinstance(prior, UnitMixture)
+        assert isinstance(operator, Dense)
+        row = operator.matrix.double()[0]
+        square = float((prior.weights * (prior.means @ row) ** 2).sum() + row @ row) + 9
+        ratios.append(float(found.observation.y) ** 2 / square)
+    mean = torch.tensor(ratios)
+    assert abs(float(mean.mean()) - 1) < 3 * float(mean.std()) / 300**0.5
+
+
+def test_every_sampler_runs_or_says_why_it_cannot() -> None:
+    problem = Problems(d=4, draws=3, directions=5).problem(0)
+    compared = {type(sampler) for sampler in mixture.methods(6).values()}
+    for name, sampler in SAMPLERS.items():
+        assert (name in mixture.LEFT_OUT) != (sampler in compared), name
+        if name in mixture.LEFT_OUT:
+            with pytest.raises(OperatorError):
+                sampler()(problem.prior, problem.observation, (3, 1, 4))
+
+
 def test_the_command_compares_every_method(tmp_path: Path) -> None:
     given = ["--steps", "6", "--replicates", "2", "--draws", "20", "--directions", "20"]
     assert command.main(["mixture", *given, "--d", "4", "--out", str(tmp_path)]) == 0
     document = json.loads((tmp_path / "mixture.json").read_text(encoding="utf-8"))
     assert set(document["methods"]) == {"floor", *mixture.methods(6)}
     assert all(len(m["scores"]) == 2 for m in document["methods"].values())
+    assert document["setting"]["steps"] == 6
     assert document["command"].startswith("python -m ecgdiff.experiments mixture --d 4")
     best = min(document["methods"].values(), key=lambda m: m["mean"])
     assert best["mean"] == document["methods"]["floor"]["mean"]
     assert "plotly" in (tmp_path / "mixture.html").read_text(encoding="utf-8")
-    assert (tmp_path / "mixture.md").read_text(encoding="utf-8").count("\n| ") >= 12
+    text = (tmp_path / "mixture.md").read_text(encoding="utf-8")
+    assert text.count("\n| ") == 2 + len(document["methods"])
+    assert text.count("Not run: ") == len(mixture.LEFT_OUT)
 
 
 def test_one_replicate_has_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
