@@ -19,10 +19,11 @@ import torch
 import ecgdiff
 from ecgdiff.demo import load_truth
 from ecgdiff.ecg.recording import Recording
-from ecgdiff.samplers import MGPS, MMPS, Sampler, Surrogate
+from ecgdiff.samplers import MGPS, MMPS, Conditional, Sampler, Surrogate
 
 SAMPLERS: dict[str, Sampler] = {
-    "mmps (default)": MMPS(),
+    "conditional (default)": Conditional(),
+    "mmps": MMPS(),
     "mmps, 2 iterations": MMPS(iterations=2),
     "surrogate": Surrogate(),
     "mgps, 50 steps": MGPS(steps=50),

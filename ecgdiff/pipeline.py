@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ecgdiff.diffusion.inpainting import NOISE, InpaintingDenoiser
 from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.ecg.preprocess import CUTOFF_HZ
 from ecgdiff.ecg.quality import check
@@ -20,15 +21,13 @@ from ecgdiff.ecg.recording import Recording
 from ecgdiff.errors import OperatorError
 from ecgdiff.lost import Lost, lose
 from ecgdiff.prepare import Noise, Prepared, prepare
-from ecgdiff.prior import Prior, load_prior
+from ecgdiff.prior import Prior, load_prior, needed_prior
 from ecgdiff.reconstruction import Reconstruction
-from ecgdiff.samplers import named_sampler
+from ecgdiff.samplers import MMPS, Conditional, named_sampler
 from ecgdiff.samplers.base import Progress, Sampler
 from ecgdiff.windowed import draw_windows, windows_of
 
-__all__ = ["DEFAULT_SAMPLER", "reconstruct"]
-
-DEFAULT_SAMPLER = "mmps"
+__all__ = ["reconstruct"]
 
 
 def reconstruct(
@@ -36,10 +35,10 @@ def reconstruct(
     *,
     lost: Lost = (),
     draws: int = 10,
-    sampler: str | Sampler = DEFAULT_SAMPLER,
+    sampler: str | Sampler | None = None,
     seed: int = 0,
     noise: Noise = 0.02,
-    prior: str | Path | Prior = "default",
+    prior: str | Path | Prior | None = None,
     allow: Iterable[str] = (),
     batch_size: int = 16,
     progress: Progress | None = None,
@@ -51,10 +50,12 @@ def reconstruct(
         lost: What to treat as lost besides, see :func:`lose`.
         draws: How many ECGs to draw.
         sampler: A name of :data:`ecgdiff.samplers.SAMPLERS`, with settings if you like
-            ("mmps:iterations=2"), or a sampler.
+            ("mmps:iterations=2"), or a sampler. By default `conditional`, and `mmps` where the
+            prior cannot be shown what was measured.
         seed: The same seed gives the same draws, whatever their number or `batch_size`.
         noise: Standard deviation of the measurement noise in mV, for all leads or by lead name.
-        prior: A prior, its name, or a checkpoint folder.
+        prior: A prior, its name, or a checkpoint folder. By default the one that the sampler
+            needs, see :func:`ecgdiff.prior.needed_prior`.
         allow: Quality findings to override, by name; see :func:`ecgdiff.ecg.quality.check`.
         batch_size: Draws computed at once; more needs more memory.
         progress: Called with the number of steps done and their total.
@@ -72,9 +73,7 @@ def reconstruct(
     began = time.perf_counter()
     report = check(recording := lose(recording, lost))
     report.raise_for([allow] if isinstance(allow, str) else allow)
-    prior = _checked_prior(prior)
-    method = sampler if isinstance(sampler, Sampler) else named_sampler(sampler)
-    prepared = prepare(recording, prior.sampling_rate, noise)
+    method, prior, prepared = _plan(recording, sampler, prior, noise)
     size = {"draws": draws, "batch_size": batch_size}
     seeds = f"{seed}/{_fingerprint(recording)}"
     drawn = draw_windows(prior, method, prepared, seed=seeds, progress=progress, **size)
@@ -91,6 +90,37 @@ def reconstruct(
         baseline=prepared.baseline_12(),
         meta=meta,
     )
+
+
+def _plan(
+    recording: Recording,
+    sampler: str | Sampler | None,
+    prior: str | Path | Prior | None,
+    noise: Noise,
+) -> tuple[Sampler, Prior, Prepared]:
+    """The sampler, the prior and the recording as the prior sees it, where not given by rule."""
+    method = named_sampler(sampler) if isinstance(sampler, str) else sampler
+    chosen = _checked_prior(needed_prior(method or Conditional()) if prior is None else prior)
+    prepared = prepare(recording, chosen.sampling_rate, noise)
+    if method is not None:
+        return method, chosen, prepared
+    if isinstance(chosen.denoiser, InpaintingDenoiser) and _showable(prepared, chosen):
+        return Conditional(), chosen, prepared
+    guided = MMPS()
+    if prior is None:
+        chosen = _checked_prior(needed_prior(guided))
+        prepared = prepare(recording, chosen.sampling_rate, noise)
+    return guided, chosen, prepared
+
+
+def _showable(prepared: Prepared, prior: Prior) -> bool:
+    """Whether a network can be shown what was measured.
+
+    A single limb lead other than I and II mixes the two, and the noise must be one that networks
+    were trained on.
+    """
+    strongest = prepared.sigma[prepared.usable].max(initial=0.0) / prior.scale
+    return not prepared.rotated and bool(strongest <= NOISE[1])
 
 
 def _fingerprint(recording: Recording) -> str:

@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 import ecgdiff
 from ecgdiff import windowed
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.diffusion.gaussian import GaussianPrior
+from ecgdiff.diffusion.inpainting import InpaintingDenoiser
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.ecg.leads import LEADS_8, LEADS_12, derive_12
 from ecgdiff.ecg.recording import Recording
@@ -255,3 +257,33 @@ def test_progress_ends_at_its_total(gaussian: Prior) -> None:
     )
     done = [a for a, _ in told]
     assert done == sorted(done) and told[-1][0] == told[-1][1]
+
+
+class Quiet(nn.Module):
+    """A network that predicts nothing, for draws whose method is all that matters."""
+
+    def forward(self, u: Tensor, level: Tensor, trusted: Tensor) -> Tensor:
+        return torch.zeros_like(u)
+
+
+def test_the_method_follows_from_what_was_measured(gaussian: Prior) -> None:
+    shown = replace(gaussian, denoiser=InpaintingDenoiser(Quiet(), Schedule.linear()))
+    recording = ecg(gaussian, 4)
+
+    def method(prior: Prior, *leads: str) -> str:
+        result = run(prior, recording.select(leads), sampler=None, draws=1)
+        return str(result.meta["sampler"]).split("(")[0]
+
+    assert method(shown, "I") == method(shown, "II", "V3") == "Conditional"
+    # aVF alone is a mixture of I and II, which the network has no place for.
+    assert method(shown, "aVF") == "MMPS"
+    assert method(gaussian, "I") == "MMPS"
+    noisy = run(shown, recording.select(["I"]), sampler=None, draws=1, noise=0.9)
+    assert "MMPS" in noisy.meta["sampler"]  # 4.5 standard deviations of this signal
+    with pytest.raises(OperatorError, match="MMPS"):
+        run(shown, recording.select(["aVF"]), sampler="conditional")
+
+
+def test_samplers_take_settings_by_name(gaussian: Prior) -> None:
+    result = run(gaussian, ecg(gaussian, 4).select(["I"]), sampler="surrogate:steps=3", draws=1)
+    assert "Surrogate(steps=3" in result.meta["sampler"]

@@ -110,7 +110,9 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
         help="method, such as mmps or mmps:iterations=2 (default: the package's)",
     )
     command.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
-    command.add_argument("--prior", default="default", help="name or checkpoint folder")
+    command.add_argument(
+        "--prior", default=None, help="name or checkpoint folder (default: what the method needs)"
+    )
 
 
 def _lost(text: str) -> str | tuple[float, float]:
@@ -188,7 +190,6 @@ def _run(
     from tqdm import tqdm
 
     from ecgdiff.export import check_plotting, export
-    from ecgdiff.pipeline import DEFAULT_SAMPLER
 
     check_plotting()
     with tqdm(desc=f"drawing {options.draws} ECGs", unit="step") as bar:
@@ -200,7 +201,7 @@ def _run(
         result = ecgdiff.reconstruct(
             recording,
             draws=options.draws,
-            sampler=options.sampler or DEFAULT_SAMPLER,
+            sampler=options.sampler,
             seed=options.seed,
             prior=options.prior,
             progress=progress,

@@ -197,6 +197,8 @@ def multistep(
     *,
     grid: Sequence[int],
     eta: float = 0.0,
+    inflation: float = 1.0,
+    above: float = 0.0,
     start: Tensor | None = None,
     generator: Generator = None,
     progress: Progress | None = None,
@@ -215,6 +217,9 @@ def multistep(
         eta: The stochasticity: 0 for the probability flow, in which randomness enters only through
             the start; 1 for the ancestral process, which forgets its own errors and those of the
             denoiser.
+        inflation: A factor on the noise drawn (S_noise of Karras et al.): 1 is exact, a little
+            more makes up for trained denoisers that are too sure.
+        above: The level sigma, in model units, down to which noise is inflated.
         start: The states at the first level; standard normal if None.
         generator: The source of randomness.
         progress: Called after each step with the steps done and in all.
@@ -240,6 +245,7 @@ def multistep(
             x = kept * (x_t / float(schedule.alpha(t))) + (1 - kept) * ahead
             if eta:
                 std = sigma_s * math.sqrt(-math.expm1(-2 * eta**2 * h))
+                std *= inflation if sigma_s >= above else 1.0
                 x = x + std * normal(x.shape, generator, x.dtype, x.device)
             x_t, before = float(schedule.alpha(s)) * x, (x0, h)
         if progress is not None:

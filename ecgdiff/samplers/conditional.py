@@ -47,19 +47,27 @@ class Conditional(Sampler):
         eta: The stochasticity :math:`\eta` in [0, 1]. With 1 the draws forget the errors that the
             network makes at high noise; with 0, the probability flow, they also keep what their
             start does not know of the posterior's mean, up to 5 % for ECGs.
+        inflation: A factor on the noise of levels above `above`; 1 for closed-form priors. The
+            default was chosen on 24 records of fold 9 of PTB-XL: without it the draws' spread was
+            0.8 of their error, with it 1.0, at the same CRPS.
+        above: The lowest level sigma with inflated noise, in model units.
     """
 
-    steps: int = 16
+    steps: int = 24
     grid: GridKind = "log-snr"
     sigma_min: float = 0.05
     sigma_max: float | None = None
     eta: float = 1.0
+    inflation: float = 1.12
+    above: float = 1.5
 
     def __post_init__(self) -> None:
         if self.steps < 2:
             raise ValueError(f"Conditional needs at least 2 steps, got {self.steps}.")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must be in [0, 1], got {self.eta}.")
+        if self.inflation <= 0:
+            raise ValueError(f"inflation must be positive, got {self.inflation}.")
 
     def nfe(self) -> NFE:
         """The exact number of network calls of one call of the sampler, whatever the batch."""
@@ -85,6 +93,8 @@ class Conditional(Sampler):
             shape,
             grid=grid,
             eta=self.eta,
+            inflation=self.inflation,
+            above=self.above,
             generator=generator,
             progress=progress,
             dtype=observation.y.dtype,

@@ -3,14 +3,18 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from ecgdiff.demo import load_truth
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.ecg.leads import LEADS_8
+from ecgdiff.ecg.preprocess import baseline
 from ecgdiff.errors import CheckpointError
 from ecgdiff.models.checkpoint import load_checkpoint, save_checkpoint
 from ecgdiff.models.sashimi import SaShiMi
+from ecgdiff.operators import Mask, Observation
 from ecgdiff.prior import load_prior, prior_names
 
 TINY = {
@@ -115,9 +119,10 @@ def test_a_pickle_under_the_right_checksum_is_still_refused(folder: Path) -> Non
         load_prior(folder)
 
 
-def test_the_embedded_prior_loads_and_denoises() -> None:
-    assert "default" in prior_names()
-    prior = load_prior("default")
+@pytest.mark.parametrize("name", ["default", "inpainting"])
+def test_the_embedded_priors_load_and_denoise(name: str) -> None:
+    assert name in prior_names()
+    prior = load_prior(name)
     assert prior.leads == LEADS_8 and prior.n_samples == 1000 and prior.sampling_rate == 100.0
     x = torch.randn(1, 8, 1000)
     schedule = prior.denoiser.schedule
@@ -126,3 +131,17 @@ def test_the_embedded_prior_loads_and_denoises() -> None:
     noisy = float(schedule.alpha(t)) * (clean + 0.05 * x)
     error = (prior.denoiser(noisy, t) - clean).std()
     assert error < 0.05
+
+
+def test_the_embedded_inpainting_prior_uses_what_it_is_shown() -> None:
+    prior, truth = load_prior("inpainting"), load_truth()
+    signal = np.stack([truth.lead(lead) for lead in LEADS_8])
+    x0 = torch.from_numpy(signal - baseline(signal, 100.0)).float()[None] / prior.scale
+    mask = torch.zeros(1, 8, 1000, dtype=torch.bool)
+    mask[:, 0] = True
+    t = prior.denoiser.schedule.index(10.0)
+    alpha, std = float(prior.denoiser.schedule.alpha(t)), float(prior.denoiser.schedule.std(t))
+    x_t = alpha * x0 + std * torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    blind = (prior.denoiser(x_t, t) - x0)[~mask].square().mean()
+    seen = prior.denoiser.condition(Observation(x0 * mask, Mask(mask), 0.085))
+    assert (seen(x_t, t) - x0)[~mask].square().mean() < 0.7 * blind

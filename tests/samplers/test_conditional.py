@@ -27,7 +27,7 @@ def test_mean_and_covariance_of_a_gaussian_posterior(
     mean, covariance = stationary.posterior(observation)
     off = []
     for steps in (12, 24):
-        sampler = Conditional(steps=steps, eta=eta)
+        sampler = Conditional(steps=steps, eta=eta, inflation=1.0)
         center, found = law(sampler, stationary, observation, calls=steps if eta else 1)
         bias = (center - mean.flatten()) / stationary.dense_covariance.diagonal().sqrt()
         # The flow carries along what its start does not know of the mean, the others forget it.
@@ -35,6 +35,25 @@ def test_mean_and_covariance_of_a_gaussian_posterior(
         off.append(float((found - covariance[0]).norm() / covariance[0].norm()))
     assert off[0] < 0.11
     assert off[1] < 0.04  # second order: half the step, a quarter of the error, in the limit
+
+
+def test_inflated_noise_scales_the_spread_and_leaves_the_mean(
+    stationary: GaussianPrior, masks: dict[str, Tensor]
+) -> None:
+    x = stationary.sample(1, torch.Generator().manual_seed(1))
+    observation = observe(Mask(masks["leads"]), x, 0.05, torch.Generator().manual_seed(2))
+    plain, whole, high = (
+        law(Conditional(steps=12, inflation=k, above=above), stationary, observation, calls=12)
+        for k, above in ((1.0, 0.0), (1.2, 0.0), (1.2, 3.0))
+    )
+    for mean, _ in (whole, high):
+        torch.testing.assert_close(mean, plain[0])
+    # The chain is linear, and by its end it has forgotten the start, the one noise not inflated.
+    torch.testing.assert_close(whole[1], 1.44 * plain[1], rtol=0, atol=1e-3)
+    # Noise of high levels shapes what varies most.
+    (values, vectors), lost = torch.linalg.eigh(plain[1]), ~masks["leads"].flatten()
+    share = (vectors.mT @ high[1] @ vectors).diagonal() / values.clamp(min=1e-9)
+    assert share[-1] > 1.1 > share[len(values) - int(lost.sum()) // 2] > 0.99
 
 
 def test_draws_of_a_mixture_choose_modes_with_the_posterior_weights() -> None:
@@ -47,7 +66,7 @@ def test_draws_of_a_mixture_choose_modes_with_the_posterior_weights() -> None:
     )
     exact = prior.posterior(observation)
     count = 4000
-    draws = Conditional(steps=32)(
+    draws = Conditional(steps=32, inflation=1.0)(
         prior, observation.expand(1), (count, 1, 2), generator=torch.Generator().manual_seed(0)
     ).flatten(1)
     nearest = torch.cdist(draws, exact.means.float()).argmin(1)
@@ -127,3 +146,5 @@ def test_calls() -> None:
         replace(Conditional(), steps=1)
     with pytest.raises(ValueError, match="eta"):
         replace(Conditional(), eta=1.5)
+    with pytest.raises(ValueError, match="inflation"):
+        replace(Conditional(), inflation=0.0)
