@@ -5,14 +5,12 @@ Every file says that it is synthetic, by what method, from which weights and wit
 
 import json
 import re
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from ecgdiff.ecg.io import write_wfdb
-from ecgdiff.ecg.preprocess import baseline
 from ecgdiff.ecg.recording import Recording
 from ecgdiff.plot.plotly import NOTICE
 from ecgdiff.reconstruction import Reconstruction
@@ -58,9 +56,6 @@ def export(
     paths = export_paths(folder, stem)
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_draws(result, paths["draws"])
-    if truth is not None:
-        drift = baseline(truth.signal, truth.sampling_rate)
-        truth = replace(truth, signal=truth.signal - drift)
     figure = plot.ecg(result, truth=truth, title=stem, start=start)
     plot.write_html(figure, paths["figure"], title=stem)
     write_wfdb(result.to_recording("median"), paths["median"], comments=_comments(result))

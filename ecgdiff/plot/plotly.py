@@ -62,7 +62,8 @@ def ecg(
 
     Arguments:
         result_or_recording: The reconstruction or recording, in mV.
-        truth: The complete recording where it is known; drawn behind, as a thin orange line.
+        truth: The complete recording where it is known; drawn behind, as a thin orange line, and
+            beside a reconstruction without baseline, as that is.
         layout: "3x4" (2.5 s each), "6x2" (5 s each) or "12x1" (10 s each).
         rhythm: The leads of the 10 s strips below.
         draw: The draw shown first, counted from 0.
@@ -85,7 +86,8 @@ def ecg(
     count = sheet.draws.shape[0]
     if not 0 <= draw < count:
         raise ValueError(f"draw={draw} does not exist; there are {count} (0 to {count - 1}).")
-    original = cut(truth, start) if truth is not None else None
+    compared = isinstance(result_or_recording, ReconstructionLike)
+    original = cut(truth, start, leveled=compared) if truth is not None else None
     if original and not set(original.leads) & set(sheet.leads):
         raise ValueError(f"The truth has only {', '.join(original.leads)}: no lead to compare.")
     rows = _rows(sheet, layout, rhythm)

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgdiff.ecg.preprocess import baseline
 from ecgdiff.plot.paper import PAGE_SECONDS, Segment, sample_range
 
 __all__ = ["ReconstructionLike", "RecordingLike", "Sheet", "cut", "runs", "widen"]
@@ -141,7 +142,9 @@ class Sheet:
         return "derived" if self.provenance[lead] == "derived" else ""
 
 
-def cut(source: ReconstructionLike | RecordingLike, start: float) -> Sheet:
+def cut(
+    source: ReconstructionLike | RecordingLike, start: float, *, leveled: bool = False
+) -> Sheet:
     """Cuts one page of 10 s out of a reconstruction or recording.
 
     Only these samples are read, so the draws may be a memory map of a day.
@@ -149,6 +152,7 @@ def cut(source: ReconstructionLike | RecordingLike, start: float) -> Sheet:
     Arguments:
         source: The reconstruction or recording.
         start: The time at the left end of the page, in s.
+        leveled: Whether to take the baseline from a recording, too; it then is read whole.
 
     Returns:
         The sheet.
@@ -175,6 +179,8 @@ def cut(source: ReconstructionLike | RecordingLike, start: float) -> Sheet:
     # Paper shows what an ECG machine shows: filtered leads, whatever wander the files keep.
     if isinstance(source, ReconstructionLike):
         page -= source.baseline[:, first:last]
+    elif leveled:
+        page -= baseline(source.signal, rate)[:, first:last].astype(np.float32)
     synthetic = np.isfinite(page).any(axis=0) & ~np.asarray(measured[:, first:last], dtype=bool)
     return Sheet(
         draws=page,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ecgdiff.ecg.leads import LEADS_12
+from ecgdiff.ecg.preprocess import baseline
 from ecgdiff.ecg.recording import Recording
 from ecgdiff.plot import ecg, write_html
 from ecgdiff.plot.plotly import BANNER, MAX_STEPS
@@ -42,8 +43,8 @@ def reconstruction(measured_leads=("I",), draws=5, samples=1000):
     noise = np.random.default_rng(0).normal(size=(draws, 12, samples)).astype(np.float32)
     values = signal(samples) + 0.1 * np.where(measured, 0, noise)
     words = tuple("measured" if row.all() else "synthetic" for row in measured)
-    baseline = np.zeros((12, samples), dtype=np.float32)
-    return Result(values.astype(np.float32), measured, words, baseline)
+    flat = np.zeros((12, samples), dtype=np.float32)
+    return Result(values.astype(np.float32), measured, words, flat)
 
 
 def traces(figure, kind, visible=True):
@@ -169,8 +170,12 @@ def test_nan_stays_a_gap():
 
 
 def test_truth_lies_behind_the_lines_of_the_reconstruction():
-    truth = Recording(signal(), RATE, LEADS_12)
-    figure = ecg(reconstruction(), truth=truth)
+    # Neither is drawn with its wander.
+    wander = 0.5 * np.sin(np.arange(1000) / 200, dtype=np.float32)
+    truth = Recording(signal() + wander, RATE, LEADS_12)
+    result = reconstruction()
+    result = replace(result, draws=result.draws + wander, baseline=baseline(truth.signal, RATE))
+    figure = ecg(result, truth=truth)
     kinds = [trace.meta["kind"] for trace in figure.data if trace.meta]
     assert "truth" in kinds
     assert max(k for k, kind in enumerate(kinds) if kind == "truth") < kinds.index("synthetic")
