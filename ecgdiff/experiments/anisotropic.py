@@ -145,7 +145,7 @@ def methods(setting: Setting) -> dict[str, Sampler]:
     """
     return {
         **guided(setting),
-        "oracle along the flow": Conditional(),
+        "oracle along the flow": Conditional(16, eta=0.0, inflation=1.0),
         "MMPS, 1 iteration": MMPS(setting.steps),
         "CA-DPS, exact diagonal, overshoot not capped": replace(
             _exact_diagonal(setting), cap=False
