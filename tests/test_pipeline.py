@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import ecgdiff
 from ecgdiff import windowed
+from ecgdiff.demo import load_truth
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.diffusion.gaussian import GaussianPrior
 from ecgdiff.diffusion.inpainting import InpaintingDenoiser
@@ -287,3 +288,12 @@ def test_the_method_follows_from_what_was_measured(gaussian: Prior) -> None:
 def test_samplers_take_settings_by_name(gaussian: Prior) -> None:
     result = run(gaussian, ecg(gaussian, 4).select(["I"]), sampler="surrogate:steps=3", draws=1)
     assert "Surrogate(steps=3" in result.meta["sampler"]
+
+
+def test_the_embedded_prior_follows_from_what_was_measured() -> None:
+    used = {}
+    for lead in ("I", "aVF"):
+        result = reconstruct(load_truth().select([lead]), draws=1)
+        used[lead] = (result.meta["prior"], str(result.meta["sampler"]).split("(")[0])
+        assert einthoven(result.draws) < 1e-3
+    assert used == {"I": ("inpainting", "Conditional"), "aVF": ("default", "MMPS")}

@@ -29,7 +29,7 @@ from ecgdiff.samplers import Sampler, named_sampler
 __all__ = ["VARIANTS", "Setting", "figure", "run", "spec", "table"]
 
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "conditional": ("", "sigma_min=0.1"),
+    "conditional": ("", "inflation=1.0", "inflation=1.15,above=3.0"),
     "mmps": ("iterations=1", "iterations=2"),
     "surrogate": ("spread=1.0", "spread=0.5", "spread=0.0"),
     "mgps": ("gradient_steps=1", "gradient_steps=2", "gradient_steps=2,grid=rho"),
