@@ -32,7 +32,7 @@ References:
     | arXiv:2405.13712
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -268,18 +268,18 @@ class LeadFrequencyCovariance:
         inverse = self._channel_inverse(mask, variance)
         blocks = _frequency_last(inverse, v)
 
-        def direct(u: Tensor) -> Tensor:
-            return idct(_per_frequency(blocks, dct(u))) * mask
+        def product(u: Tensor) -> Tensor:
+            return idct(_per_frequency(blocks, dct(u)))
 
         if by_channel:
-            return direct(v)
+            return product(v) * mask
         lost = mask[0].any(-1, keepdim=True) & ~mask[0]
         if constant(variance) and int(lost.sum()) <= DENSE:
-            return self._solve_around(v, lost, inverse) * mask
+            return self._solve_around(v, lost, inverse, product) * mask
         return conjugate_gradient(
             lambda u: self.matvec(u) * mask + variance * u,
             v,
-            precondition=direct,
+            precondition=lambda u: product(u) * mask,
             rtol=rtol,
             max_iter=max_iter,
         ).x
@@ -292,16 +292,14 @@ class LeadFrequencyCovariance:
         out[:, observed] = _positive_solve(g, v[:, observed]).to(v)
         return out
 
-    def _solve_around(self, v: Tensor, lost: Tensor, inverse: Tensor) -> Tensor:
+    def _solve_around(
+        self, v: Tensor, lost: Tensor, inverse: Tensor, product: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         """The solution by a dense matrix of the lost samples of channels seen in part.
 
-        `inverse` is P per frequency, float64, with shape (freq, channels, channels).
+        `inverse` is P per frequency, float64, with shape (freq, channels, channels), and `product`
+        the product with it.
         """
-        blocks = _frequency_last(inverse, v)
-
-        def product(x: Tensor) -> Tensor:
-            return idct(_per_frequency(blocks, dct(x)))
-
         u = product(v)
         wrong = torch.zeros_like(v)
         # P has entries of 1 / R: in single precision its small eigenvalues would be lost.

@@ -134,13 +134,16 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _samplers(args: argparse.Namespace) -> list[SamplerMethod]:
     """The samplers asked for, each with its prior."""
-    methods = []
+    methods, priors = [], dict[str, Prior]()
     for text in dict.fromkeys(args.sampler):
         try:
             sampler = named_sampler(text)
         except ValueError as error:
             raise EcgDiffError(f"--sampler {text}: {error}") from error
-        prior = _prior(args.prior or needed_prior(sampler), args.device)
+        name = args.prior or needed_prior(sampler)
+        if name not in priors:
+            priors[name] = _prior(name, args.device)
+        prior = priors[name]
         model = str(prior.config["sha256"])
         facts = {"class": type(sampler).__name__, **_fields(sampler), "model": model}
         methods.append(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgdiff.errors import DataError
+from ecgdiff.evaluation.calibration import nominal_coverage
 from ecgdiff.evaluation.summary import COLUMNS, main_table
 
 __all__ = ["BEGIN", "END", "main", "section"]
@@ -28,7 +29,7 @@ TITLES = {
 def section(document: Mapping[str, Any]) -> str:
     """Renders the document written by `python -m ecgdiff.evaluation`, markers included."""
     records, settings = document["records"], document["settings"]
-    nominal = _nominal(document)
+    nominal = 100 * nominal_coverage(0.9, settings["draws"])
     lines = [
         BEGIN,
         f"{len(records['ecg_ids'])} records of fold {records['fold']} (`{records['name']}`), one "
@@ -42,11 +43,6 @@ def section(document: Mapping[str, Any]) -> str:
     for name, task in document["tasks"].items():
         lines += ["", TITLES[name], "", *main_table(task["methods"], SHOWN, nominal=False)]
     return "\n".join([*lines, END])
-
-
-def _nominal(document: Mapping[str, Any]) -> float:
-    methods = [m for task in document["tasks"].values() for m in task["methods"].values()]
-    return 100 * max(m.get("nominal_coverage", {}).get("coverage_90", 0.0) for m in methods)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,16 @@ from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.calibration import nominal_coverage, spread_skill, variance_ratio
 from ecgdiff.evaluation.tasks import Case, Task
 
-__all__ = ["COLUMNS", "DEFINITIONS", "main_table", "markdown", "report", "summarize"]
+__all__ = [
+    "COLUMNS",
+    "DEFINITIONS",
+    "cell",
+    "grid",
+    "main_table",
+    "markdown",
+    "report",
+    "summarize",
+]
 
 Figures = dict[str, Any]
 Array = NDArray[np.float64]
@@ -231,19 +240,27 @@ def main_table(
     body = []
     for label, method in methods.items():
         calls = "{forward} + {vjp}".format(**method["calls"])
-        cells = [_cell(method, name, nominal) for name in columns]
+        cells = [cell(method, name, nominal) for name in columns]
         body.append([label, *cells, calls, f"{method['seconds']:.3g}"])
-    return _grid(head, body)
+    return grid(head, body)
 
 
-def _cell(method: Figures, name: str, nominal: bool) -> str:
+def cell(method: Figures, name: str, nominal: bool = True) -> str:
+    """A score with its interval, as shown in tables; "-" where a method has none.
+
+    Arguments:
+        method: The figures of the method.
+        name: The score.
+        nominal: Whether to put the nominal value beside a coverage.
+    """
     if name not in method["scores"]:
         return "-"
     e = method["scores"][name]
     if name in COVERAGES:
         share = "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * e[k] for k in ("value", "low", "high")))
-        expected = 100 * method["nominal_coverage"][name]
-        return f"{share} (nominal {expected:.1f})" if nominal else share
+        if not nominal:
+            return share
+        return f"{share} (nominal {100 * method['nominal_coverage'][name]:.1f})"
     digits = 2 if name in ("spread_skill", "amplitude_ratio") else 4
     return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(e["value"], e["low"], e["high"], d=digits)
 
@@ -257,9 +274,10 @@ def _amplitude_table(task: Figures) -> list[str]:
                 entries = [method["per_lead"][lead][kind] for lead in task["scored_leads"]]
                 cells = ["{value:.2f} [{low:.2f}, {high:.2f}]".format(**e) for e in entries]
                 body.append([label + (f", {title}" if method["draws"] > 1 else ""), *cells])
-    return _grid(head, body)
+    return grid(head, body)
 
 
-def _grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+def grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
     rule = ["---"] * len(head)
     return ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]

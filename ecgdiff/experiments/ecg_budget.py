@@ -20,8 +20,9 @@ from ecgdiff.data.ptbxl import PTBXL
 from ecgdiff.errors import EcgDiffError
 from ecgdiff.evaluation.benchmark import Row, Rows, SamplerMethod, Settings
 from ecgdiff.evaluation.benchmark import run as evaluate
+from ecgdiff.evaluation.calibration import nominal_coverage
 from ecgdiff.evaluation.records import cases, read_list
-from ecgdiff.evaluation.summary import summarize
+from ecgdiff.evaluation.summary import cell, grid, summarize
 from ecgdiff.evaluation.tasks import TASKS, Case, Task
 from ecgdiff.prior import Prior, load_prior, needed_prior
 from ecgdiff.samplers import Sampler, named_sampler
@@ -182,16 +183,17 @@ def table(result: dict[str, Any]) -> str:
     """One row per task, method and budget, best CRPS first."""
     head = ["task", "sampler", "calls", "s", "CRPS", "MAE draw", "MAE mean", "90 % band"]
     head += ["spread/skill", "amplitude var. ratio"]
-    lines = [head, ["---"] * len(head)]
+    body = []
     for row in sorted(result["results"], key=_order):
         cells = [row["task"], f"`{row['sampler']}`", str(row["calls"])]
         if row["scores"] is None:
-            lines.append([*cells, *["diverged"] * (len(head) - 3)])
+            body.append([*cells, *["diverged"] * (len(head) - 3)])
             continue
-        lines.append([*cells, f"{row['seconds']:.2f}", *(_cell(row, name) for name in SCORES)])
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        scores = (cell(row, name, nominal=False) for name in SCORES)
+        body.append([*cells, f"{row['seconds']:.2f}", *scores])
+    text = "\n".join(grid(head, body))
     draws = result["settings"]["draws"]
-    nominal = 100 * min(0.9, (draws - 1) / (draws + 1))
+    nominal = 100 * nominal_coverage(0.9, draws)
     return (
         f"{len(result['scored_on'])} records of fold 9, settings chosen on "
         f"{len(result['tuned_on'])} others of fold 9; {draws} draws, for which calibrated draws "
@@ -202,14 +204,6 @@ def table(result: dict[str, Any]) -> str:
 
 def _order(row: dict[str, Any]) -> tuple[str, float]:
     return row["task"], math.inf if row["scores"] is None else row["scores"]["crps"]["value"]
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    value = row["scores"][name]
-    if name == "coverage_90":
-        return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * v for v in value.values()))
-    digits = 2 if name in ("spread_skill", "amplitude_ratio") else 4
-    return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*value.values(), d=digits)
 
 
 def figure(result: dict[str, Any]) -> dict[str, Any]:

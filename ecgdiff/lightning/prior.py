@@ -40,8 +40,7 @@ __all__ = ["BANDS", "DiffusionPrior", "band_losses"]
 # Noise levels of the validation loss, in standard deviations of the data.
 BANDS = tuple(math.exp(v) for v in torch.linspace(math.log(0.02), math.log(50.0), 8).tolist())
 
-# The noise of shown observations, in standard deviations of the data: smallest and largest in
-# training, and the one of validation (0.02 mV).
+# The noise of observations shown in validation, in standard deviations of the data (0.02 mV).
 VALIDATION_SIGMA_Y = 0.085
 
 
