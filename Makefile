@@ -41,9 +41,9 @@ clean:
 	touch $@
 
 .venv/.test-stamp: .venv/.demo-stamp
-	$(PIP) -e '.[plot,train,dev]'
+	$(PIP) -e '.[plot,train,ecg,data,dev]'
 	touch $@
 
 .venv/.crosscheck-stamp: .venv/.test-stamp
-	$(PIP) -e '.[plot,train,dev,crosscheck]'
+	$(PIP) -e '.[plot,train,ecg,data,dev,crosscheck]'
 	touch $@

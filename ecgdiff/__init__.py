@@ -2,6 +2,7 @@
 
     recording = ecgdiff.read("watch.csv")
     result = ecgdiff.reconstruct(recording, draws=10, seed=0)
+    ecgdiff.diagnose(result)
     ecgdiff.plot.ecg(result).show()
 
 Names are loaded when they are first used, so that importing the package costs next to nothing.
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ecgdiff import plot
+    from ecgdiff.classifier import Classifier, load_classifier
+    from ecgdiff.diagnosis import Diagnosis, diagnose
     from ecgdiff.ecg.io import read, write
     from ecgdiff.ecg.recording import Recording
     from ecgdiff.pipeline import reconstruct
@@ -21,10 +24,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Classifier",
+    "Diagnosis",
     "Prior",
     "Reconstruction",
     "Recording",
     "__version__",
+    "diagnose",
+    "load_classifier",
     "load_prior",
     "plot",
     "read",
@@ -33,9 +40,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Classifier": "ecgdiff.classifier",
+    "Diagnosis": "ecgdiff.diagnosis",
     "Prior": "ecgdiff.prior",
     "Reconstruction": "ecgdiff.reconstruction",
     "Recording": "ecgdiff.ecg.recording",
+    "diagnose": "ecgdiff.diagnosis",
+    "load_classifier": "ecgdiff.classifier",
     "load_prior": "ecgdiff.prior",
     "read": "ecgdiff.ecg.io",
     "reconstruct": "ecgdiff.pipeline",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ecgdiff
-from ecgdiff.errors import EcgDiffError, SignalQualityError
+from ecgdiff.errors import EcgDiffError, OperatorError, SignalQualityError
 
 __all__ = ["main"]
 
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_read(commands)
     _add_reconstruct(commands)
+    _add_diagnose(commands)
     _add_demo(commands)
     info = commands.add_parser("info", help="print the card of a prior")
     info.add_argument("--prior", default="default", help="name or checkpoint folder")
@@ -58,6 +59,45 @@ def _add_reconstruct(commands: Any) -> None:
     command = commands.add_parser("reconstruct", help="draw the complete 12-lead ECG")
     _add_input(command)
     command.add_argument("--out", type=Path, required=True, help="folder for the results")
+    _add_recording(command)
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace results that are already there"
+    )
+    command.add_argument(
+        "--start", type=float, default=0.0, help="second at which the figure's 10 s page begins"
+    )
+    _add_sampling(command)
+    command.set_defaults(run=_reconstruct)
+
+
+def _add_diagnose(commands: Any) -> None:
+    command = commands.add_parser(
+        "diagnose",
+        help="probability of conditions; an incomplete recording is reconstructed first",
+        description="The probability of each condition, and where the ECG was reconstructed its "
+        "interval over draws. Research use only, not for clinical or diagnostic purposes.",
+    )
+    _add_input(command)
+    _add_recording(command)
+    command.add_argument(
+        "--conditions", nargs="+", metavar="CODE", help="SCP codes, or all (default: four)"
+    )
+    command.add_argument(
+        "--rule",
+        choices=["youden", "f1"],
+        default="youden",
+        help="how the validation threshold was chosen (default youden)",
+    )
+    command.add_argument(
+        "--classifier", default="default", help="name or checkpoint folder (default: default)"
+    )
+    command.add_argument("--json", action="store_true", help="one line of JSON")
+    _add_sampling(command)
+    command.set_defaults(run=_diagnose)
+
+
+def _add_recording(command: argparse.ArgumentParser) -> None:
+    """How the recording is to be understood."""
     command.add_argument(
         "--lost",
         nargs="+",
@@ -75,11 +115,6 @@ def _add_reconstruct(commands: Any) -> None:
         "--allow", nargs="+", default=[], metavar="NAME", help="quality findings to override"
     )
     command.add_argument("--noise", type=float, default=0.02, help="noise in mV (default 0.02)")
-    command.add_argument(
-        "--overwrite", action="store_true", help="replace results that are already there"
-    )
-    _add_sampling(command)
-    command.set_defaults(run=_reconstruct)
 
 
 def _add_demo(commands: Any) -> None:
@@ -87,6 +122,9 @@ def _add_demo(commands: Any) -> None:
         "demo", help="reconstruct a real recording that comes with the package"
     )
     demo.add_argument("--out", type=Path, default=Path("ecgdiff-demo"), help="folder for results")
+    demo.add_argument(
+        "--start", type=float, default=0.0, help="second at which the figure's 10 s page begins"
+    )
     _add_sampling(demo)
     demo.set_defaults(run=_demo)
 
@@ -99,9 +137,6 @@ def _add_input(command: argparse.ArgumentParser) -> None:
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--start", type=float, default=0.0, help="second at which the figure's 10 s page begins"
-    )
     command.add_argument("--draws", type=int, default=10, help="how many ECGs (default 10)")
     command.add_argument(
         "--sampler",
@@ -158,40 +193,68 @@ def _read(options: argparse.Namespace) -> None:
 
 
 def _reconstruct(options: argparse.Namespace) -> None:
-    from ecgdiff.export import export_paths
+    from ecgdiff.export import check_plotting, export_paths
 
+    check_plotting()
     stem = options.file.stem
     options.out.mkdir(parents=True, exist_ok=True)
     there = [path for path in export_paths(options.out, stem).values() if path.exists()]
     if there and not options.overwrite:
         raise EcgDiffError(f"{there[0]} exists already; give --overwrite, or another --out.")
+    result = _draw(options, _recording(options), **_understood(options))
+    _export(options, result, stem)
+
+
+def _diagnose(options: argparse.Namespace) -> None:
+    from ecgdiff.diagnosis import CONDITIONS
+    from ecgdiff.lost import lose
+
+    wanted = options.conditions or CONDITIONS
+    settings = {
+        "conditions": "all" if wanted == ["all"] else wanted,
+        "classifier": options.classifier,
+        "rule": options.rule,
+    }
+    recording = _recording(options)
+    try:
+        whole = lose(recording, options.lost)
+        found = ecgdiff.diagnose(whole, allow=options.allow, **settings)
+    except OperatorError:
+        print("ecgdiff: not all leads were measured: reconstructing them first", file=sys.stderr)
+        found = ecgdiff.diagnose(_draw(options, recording, **_understood(options)), **settings)
+    if options.json:
+        print(json.dumps({"file": str(options.file), **found.to_dict()}, ensure_ascii=False))
+    else:
+        print(found)
+
+
+def _recording(options: argparse.Namespace) -> "ecgdiff.Recording":
     recording = _load(options)
-    if options.assume_lead:
-        recording = recording.with_leads_as(options.assume_lead)
-    _run(options, recording, stem, lost=options.lost, allow=options.allow, noise=options.noise)
+    return recording.with_leads_as(options.assume_lead) if options.assume_lead else recording
+
+
+def _understood(options: argparse.Namespace) -> dict[str, Any]:
+    return {"lost": options.lost, "allow": options.allow, "noise": options.noise}
 
 
 def _demo(options: argparse.Namespace) -> None:
     from ecgdiff.demo import load_truth, watch_csv
+    from ecgdiff.export import check_plotting
 
     with watch_csv() as path:
         recording = ecgdiff.read(path)
-    _run(options, recording, "demo", truth=load_truth())
+    check_plotting()
+    result = _draw(options, recording)
+    _export(options, result, "demo", truth=load_truth())
+    print(ecgdiff.diagnose(result))
 
 
-def _run(
-    options: argparse.Namespace,
-    recording: "ecgdiff.Recording",
-    stem: str,
-    truth: "ecgdiff.Recording | None" = None,
-    **settings: Any,
-) -> None:
-    """Reconstructs with a progress bar, writes the files and names them."""
+def _draw(
+    options: argparse.Namespace, recording: "ecgdiff.Recording", **settings: Any
+) -> "ecgdiff.Reconstruction":
+    """Reconstructs with a progress bar."""
     from tqdm import tqdm
 
-    from ecgdiff.export import check_plotting, export
-
-    check_plotting()
     with tqdm(desc=f"drawing {options.draws} ECGs", unit="step") as bar:
 
         def progress(done: int, total: int) -> None:
@@ -210,6 +273,18 @@ def _run(
     for warning in result.meta["warnings"]:
         print(f"ecgdiff: note: {warning}", file=sys.stderr)
     print(f"ecgdiff: {result}", file=sys.stderr)
+    return result
+
+
+def _export(
+    options: argparse.Namespace,
+    result: "ecgdiff.Reconstruction",
+    stem: str,
+    truth: "ecgdiff.Recording | None" = None,
+) -> None:
+    """Writes the files and names them."""
+    from ecgdiff.export import export
+
     written = export(result, options.out, stem, truth=truth, start=options.start)
     for what, path in written.items():
         print(f"{what}: {path}")

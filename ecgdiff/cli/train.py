@@ -1,17 +1,20 @@
-"""`ecgdiff-train`: Lightning's command line for the models of this package.
+"""Lightning's command lines for the models of this package.
 
 ecgdiff-train fit -c training/prior_small.yaml --data.root PTBXL_FOLDER
+ecgdiff-train-classifier fit -c training/classifier.yaml --data.root PTBXL_FOLDER
 """
 
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from ecgdiff.lightning.classifier import StatementClassifier
 from ecgdiff.lightning.datamodule import PTBXLDataModule
+from ecgdiff.lightning.labelled import LabelledPTBXL
 from ecgdiff.lightning.prior import DiffusionPrior
 
-__all__ = ["main"]
+__all__ = ["classifier", "main"]
 
 
-class PriorCLI(LightningCLI):
+class TrainCLI(LightningCLI):
     """Ties what must agree between model and trainer."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -21,11 +24,31 @@ class PriorCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed")
 
 
+class ClassifierCLI(TrainCLI):
+    """Ties, besides, the leads that are loaded to those that are read."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """One list of leads for both."""
+        super().add_arguments_to_parser(parser)
+        parser.link_arguments("data.leads", "model.leads")
+
+
 def main(args: list[str] | None = None) -> None:
     """Runs `ecgdiff-train`."""
-    PriorCLI(
+    TrainCLI(
         DiffusionPrior,
         PTBXLDataModule,
+        seed_everything_default=0,
+        args=args,
+        save_config_kwargs={"overwrite": True},
+    )
+
+
+def classifier(args: list[str] | None = None) -> None:
+    """Runs `ecgdiff-train-classifier`."""
+    ClassifierCLI(
+        StatementClassifier,
+        LabelledPTBXL,
         seed_everything_default=0,
         args=args,
         save_config_kwargs={"overwrite": True},

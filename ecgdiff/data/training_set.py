@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgdiff.data.ptbxl import PTBXL
+from ecgdiff.data.statements import STATEMENTS
 from ecgdiff.ecg.preprocess import baseline, clip
 
-__all__ = ["UNUSABLE", "load_fold_set", "preprocess_microvolts"]
+__all__ = ["UNUSABLE", "load_fold_set", "load_labelled_set", "preprocess_microvolts"]
 
 # Record 12722 has a flat V5: it would teach the prior that a lead can be silent.
 UNUSABLE = frozenset({12722})
@@ -46,7 +47,28 @@ def load_fold_set(root: str, folds: Iterable[int], leads: Sequence[str]) -> tupl
         The samples in microvolts, int16, shape (records, leads, 1000), without the records that
         cannot be used, and the number of clipped samples.
     """
-    ids, samples = PTBXL(root).signals(folds, leads)
-    usable = ~np.isin(ids, list(UNUSABLE))
+    samples, _, clipped = load_labelled_set(root, folds, leads)
+    return samples, clipped
+
+
+def load_labelled_set(
+    root: str, folds: Iterable[int], leads: Sequence[str]
+) -> tuple[Tensor, Tensor, int]:
+    """Loads and preprocesses some folds of PTB-XL with their statements.
+
+    A statement is present whatever its likelihood: 0 means unknown, and rhythm statements have no
+    other.
+
+    Returns:
+        The samples as :func:`load_fold_set`, the statements as 0 or 1 in the order of
+        :data:`ecgdiff.data.statements.STATEMENTS`, uint8, shape (records, 71), and the number of
+        clipped samples.
+    """
+    data = PTBXL(root)
+    rows = data.rows(folds)
+    _, samples = data.signals({row.fold for row in rows}, leads)
+    usable = np.array([row.ecg_id not in UNUSABLE for row in rows])
     filtered, clipped = preprocess_microvolts(samples[usable])
-    return torch.from_numpy(filtered), clipped
+    present = [[code in row.statements for code in STATEMENTS] for row in rows]
+    labels = np.array(present, dtype=np.uint8)[usable]
+    return torch.from_numpy(filtered), torch.from_numpy(labels), clipped

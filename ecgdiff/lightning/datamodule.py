@@ -64,6 +64,10 @@ class PTBXLDataModule(pl.LightningDataModule):
 
     def train_batch(self, step: int, rank: int = 0, ranks: int = 1) -> Tensor:
         """Picks a step's records for one process: microvolts, (batch_size, leads, 1000)."""
+        return self.train_set[self.train_rows(step, rank, ranks)]
+
+    def train_rows(self, step: int, rank: int = 0, ranks: int = 1) -> Tensor:
+        """Picks a step's records for one process, by their places in the training set."""
         per_epoch = len(self.train_set) // (self.batch_size * ranks)
         if per_epoch == 0:
             raise ValueError(
@@ -72,7 +76,7 @@ class PTBXLDataModule(pl.LightningDataModule):
             )
         epoch, position = divmod(step, per_epoch)
         at = (position * ranks + rank) * self.batch_size
-        return self.train_set[self._permutation(epoch)[at : at + self.batch_size]]
+        return self._permutation(epoch)[at : at + self.batch_size]
 
     def _permutation(self, epoch: int) -> Tensor:
         if self._order[0] != epoch:

@@ -8,8 +8,9 @@ import pytest
 import wfdb
 
 from ecgdiff.data import training_set
-from ecgdiff.data.ptbxl import PTBXL
-from ecgdiff.data.training_set import load_fold_set, preprocess_microvolts
+from ecgdiff.data.ptbxl import PTBXL, Row, _read_table
+from ecgdiff.data.statements import STATEMENTS
+from ecgdiff.data.training_set import load_fold_set, load_labelled_set, preprocess_microvolts
 from ecgdiff.ecg.leads import LEADS_8, LEADS_12
 from ecgdiff.ecg.preprocess import CLIP_MV, baseline
 from ecgdiff.errors import DataError
@@ -81,13 +82,51 @@ def test_training_sees_what_inference_sees() -> None:
     assert np.abs(found / 1000 - exact)[inside].max() <= 0.000501
 
 
+class Few:
+    """Three records of fold 1, the second of which cannot be used."""
+
+    def __init__(self, root: str) -> None: ...
+
+    def rows(self, folds: object) -> list[Row]:
+        said = [frozenset({"NORM", "SR"}), frozenset({"AFIB"}), frozenset({"AFIB", "CRBBB"})]
+        return [
+            Row(ecg_id=12721 + k, patient_id=k, fold=1, statements=said[k], path="")
+            for k in range(3)
+        ]
+
+    def signals(self, folds: object, leads: object) -> tuple[np.ndarray, np.ndarray]:
+        amplitude = 100 * np.arange(1, 4)[:, None, None] * np.sin(np.arange(1000) / 3)
+        samples = np.broadcast_to(amplitude, (3, 8, 1000)).astype(np.int16)
+        return np.array([12721, 12722, 12723]), samples
+
+
 def test_unusable_records_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Few:
-        def __init__(self, root: str) -> None: ...
-
-        def signals(self, folds: object, leads: object) -> tuple[np.ndarray, np.ndarray]:
-            return np.array([12721, 12722, 12723]), np.ones((3, 8, 1000), np.int16)
-
     monkeypatch.setattr(training_set, "PTBXL", Few)
     assert load_fold_set("x", [1], LEADS_8)[0].shape == (2, 8, 1000)
     assert len(LEADS_12) == 12
+
+
+def test_statements_stay_with_their_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_set, "PTBXL", Few)
+    samples, labels, _ = load_labelled_set("x", [1], LEADS_8)
+    assert samples.abs().amax((1, 2)).tolist() == pytest.approx([100, 300], rel=0.1)
+    found = [{STATEMENTS[k] for k in row.nonzero().flatten()} for row in labels]
+    assert found == [{"NORM", "SR"}, {"AFIB", "CRBBB"}]
+
+
+def test_a_statement_of_unknown_likelihood_is_made(tmp_path: Path) -> None:
+    """0 means unknown: rhythm statements have no other, and a filter would delete them all."""
+    table = tmp_path / "ptbxl_database.csv"
+    table.write_text(
+        "ecg_id,patient_id,scp_codes,strat_fold,filename_lr\n"
+        "1,7.0,\"{'AFIB': 0.0, 'NORM': 100.0}\",3,records100/00000/00001_lr\n"
+    )
+    (row,) = _read_table(table)
+    assert row.statements == {"AFIB", "NORM"}
+
+
+def test_the_statements_are_those_of_the_release(ptbxl_csv: Path) -> None:
+    used = set().union(*(row.statements for row in _read_table(ptbxl_csv)))
+    assert tuple(sorted(used)) == STATEMENTS
+    places = {"AFIB": 4, "CLBBB": 11, "CRBBB": 12, "NORM": 46, "SBRAD": 59, "SR": 61}
+    assert {code: STATEMENTS.index(code) for code in places} == places

@@ -1,0 +1,9 @@
+"""From complete ECGs, measured or drawn, to the probability of each statement.
+
+Research use only.
+"""
+
+from ecgdiff.diagnosis.diagnose import CONDITIONS, diagnose
+from ecgdiff.diagnosis.result import Diagnosis
+
+__all__ = ["CONDITIONS", "Diagnosis", "diagnose"]

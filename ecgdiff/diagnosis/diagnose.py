@@ -1,0 +1,124 @@
+"""Reading a measured 12-lead ECG, or every draw of a reconstruction, with the classifier."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgdiff.classifier import Classifier
+from ecgdiff.diagnosis.estimator import StatementEstimator, loaded
+from ecgdiff.diagnosis.result import Diagnosis
+from ecgdiff.ecg.leads import LEADS_12
+from ecgdiff.ecg.preprocess import baseline, clip
+from ecgdiff.ecg.quality import check
+from ecgdiff.ecg.recording import Recording
+from ecgdiff.ecg.resampling import resample
+from ecgdiff.errors import OperatorError
+from ecgdiff.reconstruction import Reconstruction
+
+__all__ = ["CONDITIONS", "diagnose"]
+
+CONDITIONS = ("CRBBB", "CLBBB", "AFIB", "SBRAD")
+"""Right and left bundle branch block, atrial fibrillation, sinus bradycardia."""
+
+
+def diagnose(
+    subject: Recording | Reconstruction,
+    *,
+    conditions: Iterable[str] | Literal["all"] = CONDITIONS,
+    classifier: str | Path | Classifier = "default",
+    rule: Literal["youden", "f1"] = "youden",
+    level: float = 0.9,
+    allow: Iterable[str] = (),
+) -> Diagnosis:
+    """Gives the probability of conditions and, over draws, how sure it is. Research use only.
+
+    The classifier was trained on 10 s; of a longer ECG it reads every 2.5 s and combines them.
+
+    Arguments:
+        subject: A reconstruction, each draw of which is read, or a recording with all the leads
+            that the classifier reads.
+        conditions: SCP codes, or "all" that the classifier knows.
+        classifier: A classifier, its name, or a checkpoint folder.
+        rule: Which validation threshold, see :mod:`ecgdiff.diagnosis.calibration`.
+        level: The level of the interval over draws.
+        allow: Quality findings of a recording to override, by name.
+
+    Raises:
+        OperatorError: If a lead or a sample that the classifier reads is missing.
+        SignalQualityError: If a recording fails the quality gate.
+        ValueError: If a condition, a rule or the level makes no sense.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level!r}.")
+    chosen = classifier if isinstance(classifier, Classifier) else loaded(str(classifier))
+    if rule not in chosen.thresholds:
+        raise ValueError(f"There is no rule {rule!r}; use {' or '.join(chosen.thresholds)}.")
+    codes = _codes(conditions, chosen)
+    columns = [chosen.classes.index(code) for code in codes]
+    estimator = StatementEstimator(chosen, rule)
+    if isinstance(subject, Reconstruction):
+        signals = _drawn(subject, chosen.sampling_rate)
+        read = f"{len(signals)} draws of a reconstruction"
+    else:
+        check(subject).raise_for([allow] if isinstance(allow, str) else allow)
+        signals = _measured(subject, chosen)
+        invented = " with synthetic leads" if "synthetic" in subject.provenance else ""
+        read = f"a recording{invented}"
+    # Draw by draw: the windows of all draws of a long recording need not fit into memory.
+    found = np.concatenate([estimator.predict_proba(signal[None]) for signal in signals])
+    return Diagnosis(
+        conditions=codes,
+        names=tuple(chosen.names.get(code, code) for code in codes),
+        probability=found[:, columns],
+        thresholds=chosen.thresholds[rule][columns],
+        level=level,
+        meta={
+            "read": read,
+            "rule": rule,
+            "classifier": chosen.name,
+            "classifier_sha256": chosen.config.get("sha256", ""),
+        },
+    )
+
+
+def _codes(conditions: Iterable[str] | str, classifier: Classifier) -> tuple[str, ...]:
+    if isinstance(conditions, str):
+        codes = classifier.classes if conditions == "all" else (conditions,)
+    else:
+        codes = tuple(conditions)
+    if unknown := [code for code in codes if code not in classifier.classes]:
+        raise ValueError(
+            f"The classifier {classifier.name} knows no statement {unknown[0]!r}; it knows "
+            f"{', '.join(classifier.classes)}."
+        )
+    return codes
+
+
+def _drawn(result: Reconstruction, rate: float) -> NDArray[np.float32]:
+    """The draws without baseline at the classifier's rate."""
+    draws = np.asarray(result.draws) - result.baseline
+    return clip(resample(draws, result.sampling_rate, rate))[0].astype(np.float32)
+
+
+def _measured(recording: Recording, classifier: Classifier) -> NDArray[np.float32]:
+    """A recording as the classifier was trained to see it, in rows of the twelve leads."""
+    complete = recording.resample(classifier.sampling_rate).complete_limb_leads()
+    lacking = [
+        lead
+        for lead in classifier.leads
+        if lead not in complete.leads or not np.isfinite(complete.lead(lead)).all()
+    ]
+    if lacking:
+        raise OperatorError(
+            f"The classifier {classifier.name} reads {', '.join(classifier.leads)}; of "
+            f"{', '.join(lacking)} not every sample was measured. Reconstruct the recording "
+            "first: ecgdiff.diagnose(ecgdiff.reconstruct(recording))."
+        )
+    rows = np.zeros((len(LEADS_12), complete.n_samples), np.float32)
+    for row, lead in enumerate(LEADS_12):
+        if lead in classifier.leads:
+            rows[row] = complete.lead(lead)
+    return clip(rows - baseline(rows, classifier.sampling_rate))[0].astype(np.float32)[None]

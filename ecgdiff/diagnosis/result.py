@@ -1,0 +1,162 @@
+"""The result of reading an ECG or its draws: a probability per condition, and how sure it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NOTICE", "Diagnosis"]
+
+NOTICE = "Research use only, not for clinical or diagnostic purposes."
+_HEAD = ("condition", "probability", "interval", "votes", "threshold", "reading")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagnosis:
+    """Creates the result.
+
+    Arguments:
+        conditions: The SCP codes that were asked for.
+        names: What they say.
+        probability: Of each condition in each draw, shape (draws, conditions); one draw for a
+            measured ECG.
+        thresholds: The validation thresholds, shape (conditions,); NaN where there was none.
+        level: The level of the interval over draws.
+        meta: Classifier, rule, and what was read.
+    """
+
+    conditions: tuple[str, ...]
+    names: tuple[str, ...]
+    probability: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+    level: float = 0.9
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+
+    def mean(self) -> NDArray[np.float64]:
+        """The probability averaged over draws, shape (conditions,)."""
+        return np.asarray(self.probability.mean(0))
+
+    def interval(self) -> NDArray[np.float64]:
+        """The central interval over draws, shape (2, conditions).
+
+        Rank k of m draws estimates the quantile k / (m + 1); beyond the extreme ranks the extreme
+        draws are returned, so few draws give less than `level`.
+        """
+        tail = (1 - self.level) / 2
+        return np.quantile(self.probability, [tail, 1 - tail], axis=0, method="weibull")
+
+    def votes(self) -> NDArray[np.float64]:
+        """The share of draws at or above the threshold, shape (conditions,); NaN without one."""
+        votes = (self.probability >= self.thresholds).mean(0)
+        return np.where(np.isnan(self.thresholds), np.nan, votes)
+
+    def readings(self) -> tuple[str, ...]:
+        """One word per condition.
+
+        "above threshold" or "below threshold" if the whole interval is, else "undecided"; "no
+        threshold" where validation gave none.
+        """
+        low, high = self.interval()
+        words = []
+        for at, a, b in zip(self.thresholds, low, high, strict=True):
+            if np.isnan(at):
+                words.append("no threshold")
+            elif a >= at:
+                words.append("above threshold")
+            else:
+                words.append("below threshold" if b < at else "undecided")
+        return tuple(words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and words, for JSON."""
+        low, high = self.interval()
+        entries = zip(
+            self.conditions,
+            self.names,
+            self.mean(),
+            low,
+            high,
+            self.votes(),
+            self.thresholds,
+            self.readings(),
+            strict=True,
+        )
+        return {
+            "conditions": [
+                {
+                    "code": code,
+                    "name": name,
+                    "probability": _number(p),
+                    "low": _number(a),
+                    "high": _number(b),
+                    "votes": _number(vote),
+                    "threshold": _number(at),
+                    "reading": word,
+                }
+                for code, name, p, a, b, vote, at, word in entries
+            ],
+            "level": self.level,
+            "draws": len(self.probability),
+            **self.meta,
+            "notice": NOTICE,
+        }
+
+    def __repr__(self) -> str:
+        rows = [list(_HEAD), *self._cells()]
+        widths = [max(len(row[k]) for row in rows) for k in range(len(_HEAD))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([*lines, f"{self._source()}. {NOTICE}"])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{cell}</th>" for cell in _HEAD)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self._cells()
+        )
+        source = escape(f"{self._source()}. {NOTICE}")
+        return f"<table><tr>{head}</tr>{body}</table><p>{source}</p>"
+
+    def _cells(self) -> list[list[str]]:
+        low, high = self.interval()
+        several = len(self.probability) > 1
+        return [
+            [
+                f"{code} ({name})",
+                f"{p:.3f}",
+                f"{a:.3f}-{b:.3f}" if several else "-",
+                f"{vote:.0%}" if several and not np.isnan(vote) else "-",
+                f"{at:.3f}" if not np.isnan(at) else "-",
+                word,
+            ]
+            for code, name, p, a, b, vote, at, word in zip(
+                self.conditions,
+                self.names,
+                self.mean(),
+                low,
+                high,
+                self.votes(),
+                self.thresholds,
+                self.readings(),
+                strict=True,
+            )
+        ]
+
+    def _source(self) -> str:
+        count = len(self.probability)
+        if count == 1:
+            return "One signal: no interval"
+        return f"Average and {self.level:.0%} interval over {count} draws"
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(f"{value:.6g}")

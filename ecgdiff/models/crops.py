@@ -1,0 +1,33 @@
+"""Classifiers that were trained on short crops read long signals in windows."""
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["starts", "window_logits"]
+
+
+def starts(length: int, crop: int) -> list[int]:
+    """Where windows begin: every half crop, and one that ends with the signal.
+
+    Raises:
+        ValueError: If the signal is shorter than a crop.
+    """
+    if length < crop:
+        raise ValueError(f"The signal has {length} samples; the classifier reads {crop} or more.")
+    found = list(range(0, length - crop + 1, max(1, crop // 2)))
+    return found if found[-1] == length - crop else [*found, length - crop]
+
+
+def window_logits(net: nn.Module, x: Tensor, crop: int) -> Tensor:
+    """Gives the logits of every window.
+
+    Arguments:
+        net: The classifier, from (batch, channels, crop) to (batch, classes).
+        x: The signals, with shape (batch, channels, time).
+        crop: The length of a window in samples.
+
+    Returns:
+        A tensor with shape (batch, windows, classes).
+    """
+    windows = torch.stack([x[..., at : at + crop] for at in starts(x.shape[-1], crop)], dim=1)
+    return net(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])

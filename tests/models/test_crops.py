@@ -1,0 +1,32 @@
+"""Windows of long signals: where they lie, and that every one is read as if alone."""
+
+import pytest
+import torch
+
+from ecgdiff.models.crops import starts, window_logits
+
+
+def test_a_record_has_seven_windows() -> None:
+    assert starts(1000, 250) == [0, 125, 250, 375, 500, 625, 750]
+
+
+def test_every_sample_is_read_and_no_window_leaves_the_signal() -> None:
+    for length in range(250, 700):
+        covered = set()
+        for at in starts(length, 250):
+            covered |= set(range(at, at + 250))
+        assert covered == set(range(length))
+
+
+def test_a_signal_shorter_than_a_window_is_refused() -> None:
+    with pytest.raises(ValueError, match="249 samples"):
+        starts(249, 250)
+
+
+def test_windows_are_read_one_by_one() -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2 * 8, 3))
+    x = torch.randn(4, 2, 21)
+    out = window_logits(net, x, 8)
+    assert out.shape == (4, 5, 3)
+    for k, at in enumerate([0, 4, 8, 12, 13]):
+        torch.testing.assert_close(out[:, k], net(x[..., at : at + 8]))
