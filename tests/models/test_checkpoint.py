@@ -145,3 +145,16 @@ def test_the_embedded_inpainting_prior_uses_what_it_is_shown() -> None:
     blind = (prior.denoiser(x_t, t) - x0)[~mask].square().mean()
     seen = prior.denoiser.condition(Observation(x0 * mask, Mask(mask), 0.085))
     assert (seen(x_t, t) - x0)[~mask].square().mean() < 0.7 * blind
+
+
+@pytest.mark.parametrize("name", ["default", "inpainting"])
+def test_bfloat16_denoises_alike_and_gives_float32(name: str) -> None:
+    exact, rounded = load_prior(name).denoiser, load_prior(name, "bfloat16").denoiser
+    t = exact.schedule.index(0.5)
+    x_t = float(exact.schedule.alpha(t)) * torch.randn(2, 8, 200)
+    a, b = exact(x_t, t), rounded(x_t, t)
+    assert b.dtype == torch.float32
+    assert not torch.equal(a, b)
+    assert (a - b).square().mean() < 1e-3 * a.square().mean()
+    with pytest.raises(ValueError, match="float32 or bfloat16"):
+        load_prior(name, "float16")  # type: ignore[arg-type]
