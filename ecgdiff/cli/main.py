@@ -43,8 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_reconstruct(commands)
     _add_diagnose(commands)
     _add_demo(commands)
-    info = commands.add_parser("info", help="print the card of a prior")
-    info.add_argument("--prior", default="default", help="name or checkpoint folder")
+    info = commands.add_parser("info", help="print the card of a prior or a classifier")
+    card = info.add_mutually_exclusive_group()
+    card.add_argument("--prior", default="default", help="name or checkpoint folder")
+    card.add_argument("--classifier", help="name or checkpoint folder")
     info.set_defaults(run=_info)
     return parser
 
@@ -291,9 +293,14 @@ def _export(
 
 
 def _info(options: argparse.Namespace) -> None:
+    from ecgdiff.classifier import classifier_folder
     from ecgdiff.prior import prior_folder
 
-    print((prior_folder(options.prior) / "README.md").read_text(encoding="utf-8"))
+    if options.classifier:
+        folder = classifier_folder(options.classifier)
+    else:
+        folder = prior_folder(options.prior)
+    print((folder / "README.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 ecgdiff-train fit -c training/prior_small.yaml --data.root PTBXL_FOLDER
 ecgdiff-train-classifier fit -c training/classifier.yaml --data.root PTBXL_FOLDER
+ecgdiff-train-unet fit -c training/unet.yaml --data.root PTBXL_FOLDER
 """
 
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -10,8 +11,9 @@ from ecgdiff.lightning.classifier import StatementClassifier
 from ecgdiff.lightning.datamodule import PTBXLDataModule
 from ecgdiff.lightning.labelled import LabelledPTBXL
 from ecgdiff.lightning.prior import DiffusionPrior
+from ecgdiff.lightning.regression import UNetRegression
 
-__all__ = ["classifier", "main"]
+__all__ = ["classifier", "main", "unet"]
 
 
 class TrainCLI(LightningCLI):
@@ -49,6 +51,17 @@ def classifier(args: list[str] | None = None) -> None:
     ClassifierCLI(
         StatementClassifier,
         LabelledPTBXL,
+        seed_everything_default=0,
+        args=args,
+        save_config_kwargs={"overwrite": True},
+    )
+
+
+def unet(args: list[str] | None = None) -> None:
+    """Runs `ecgdiff-train-unet`."""
+    TrainCLI(
+        UNetRegression,
+        PTBXLDataModule,
         seed_everything_default=0,
         args=args,
         save_config_kwargs={"overwrite": True},

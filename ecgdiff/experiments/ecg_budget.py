@@ -2,13 +2,14 @@
 
 For each task, method and budget the settings are chosen on some records of the validation fold, by
 CRPS, among a few variants of each method with as many steps as the budget allows; the choice is
-scored on other records of that fold. A call is one evaluation of the network or one pass back
-through it. Finished records are kept in ROWS and never computed again.
+scored on other records of that fold, unless it was too much worse than the best method on the
+first. A call is one evaluation of the network or one pass back through it. Finished records are
+kept in ROWS and never computed again.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from ecgdiff.evaluation.benchmark import run as evaluate
 from ecgdiff.evaluation.calibration import nominal_coverage
 from ecgdiff.evaluation.records import cases, read_list
 from ecgdiff.evaluation.summary import cell, grid, summarize
-from ecgdiff.evaluation.tasks import TASKS, Case, Task
+from ecgdiff.evaluation.tasks import PAPER_TASKS as TASKS
+from ecgdiff.evaluation.tasks import Case, Task
 from ecgdiff.prior import Prior, load_prior, needed_prior
 from ecgdiff.samplers import Sampler, named_sampler
 
@@ -46,6 +48,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 """What is tried of each method; the steps follow from the budget."""
 
+Tried = dict[str, dict[str, float]]
 SCORES = ("crps", "mae_draw", "mae_mean", "coverage_90", "spread_skill", "amplitude_ratio")
 
 
@@ -55,20 +58,25 @@ class Setting:
 
     Arguments:
         root: The folder of PTB-XL.
+        tasks: Names of tasks, with commas, or "all".
         methods: Names of methods, with commas, or "all".
         budgets: Network calls, with commas.
         tune: How many records of `fold9_24` the settings are chosen on.
         records: How many records of `fold9_100` are scored.
+        within: A method whose CRPS on the tuning records is more than this many times that of the
+            best method there, for the same task and budget, is not scored.
         draws: Draws per record.
         prior: The name or folder of a prior; by default what each method needs.
         rows: The folder of finished records.
     """
 
     root: str = ""
+    tasks: str = "all"
     methods: str = "all"
     budgets: str = "10,30,100,300,1000"
     tune: int = 8
     records: int = 100
+    within: float = math.inf
     draws: int = 10
     prior: str = ""
     rows: str = "ecg_budget_rows"
@@ -91,35 +99,59 @@ def run(setting: Setting) -> dict[str, Any]:
     data = PTBXL(setting.root)
     tuning = cases(data, read_list("fold9_24"))[: setting.tune]
     scored = cases(data, read_list("fold9_100"))[: setting.records]
-    names = list(VARIANTS) if setting.methods == "all" else setting.methods.split(",")
+    names = _named(setting.methods, VARIANTS)
     work = _Work(setting)
     results = []
-    for task in TASKS.values():
+    for task in map(TASKS.__getitem__, _named(setting.tasks, TASKS)):
         for budget in map(int, setting.budgets.split(",")):
-            for name in names:
-                tried = work.try_variants(task, name, budget, tuning)
-                if chosen := min(tried, key=lambda t: tried[t], default=None):
-                    done = work.rows("scored", task, chosen, scored)
-                    results.append(
-                        {
-                            "task": task.name,
-                            "method": name,
-                            "budget": budget,
-                            "sampler": chosen,
-                            "calls": _calls(named_sampler(chosen)),
-                            "tried": {
-                                k: v if math.isfinite(v) else None for k, v in tried.items()
-                            },
-                            **_summary(done, task),
-                        }
-                    )
+            tried = {name: work.try_variants(task, name, budget, tuning) for name in names}
+            results += _scored(work, task, budget, tried, scored)
     return {
-        "settings": {k: v for k, v in vars(setting).items() if k not in ("root", "rows")},
+        "settings": {k: _plain(v) for k, v in vars(setting).items() if k not in ("root", "rows")},
         "models": {prior.name: prior.config["sha256"] for prior in work.priors.values()},
         "tuned_on": [c.ecg_id for c in tuning],
         "scored_on": [c.ecg_id for c in scored],
         "results": results,
     }
+
+
+def _named(text: str, known: Collection[str]) -> list[str]:
+    """The names in a text with commas, or all that are known."""
+    names = list(known) if text == "all" else text.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise EcgDiffError(f"There is no {unknown[0]!r}; there are {', '.join(known)}.")
+    return names
+
+
+def _scored(
+    work: "_Work", task: Task, budget: int, tried: Tried, records: Sequence[Case]
+) -> list[dict[str, Any]]:
+    """One entry per method: its best variant and, if that is good enough, its scores."""
+    found = []
+    bests = {name: min(t, key=lambda v: t[v]) for name, t in tried.items() if t}
+    limit = work.within * min((tried[name][v] for name, v in bests.items()), default=math.inf)
+    for name, chosen in bests.items():
+        tuned = tried[name][chosen]
+        good = math.isfinite(tuned) and tuned <= limit
+        done = work.rows("scored", task, chosen, records) if good else []
+        found.append(
+            {
+                "task": task.name,
+                "method": name,
+                "budget": budget,
+                "sampler": chosen,
+                "calls": _calls(named_sampler(chosen)),
+                "tuned_crps": _plain(tuned),
+                "tried": {k: _plain(v) for k, v in tried[name].items()},
+                **_summary(done, task),
+            }
+        )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """None for infinity, which JSON does not know."""
+    return None if isinstance(value, float) and math.isinf(value) else value
 
 
 class _Work:
@@ -128,6 +160,7 @@ class _Work:
     def __init__(self, setting: Setting) -> None:
         self.settings = Settings(setting.draws, 0, 0.02, __version__)
         self.prior, self.folder = setting.prior, Path(setting.rows)
+        self.within = setting.within
         self.priors: dict[str, Prior] = {}
 
     def try_variants(
@@ -187,7 +220,9 @@ def table(result: dict[str, Any]) -> str:
     for row in sorted(result["results"], key=_order):
         cells = [row["task"], f"`{row['sampler']}`", str(row["calls"])]
         if row["scores"] is None:
-            body.append([*cells, *["diverged"] * (len(head) - 3)])
+            tuned = row["tuned_crps"]
+            word = "diverged" if tuned is None else f"not scored ({tuned:.3f} when tuned)"
+            body.append([*cells, "", word, *[""] * (len(head) - 5)])
             continue
         scores = (cell(row, name, nominal=False) for name in SCORES)
         body.append([*cells, f"{row['seconds']:.2f}", *scores])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import ecgdiff
+from ecgdiff.classifier import classifier_names
 from ecgdiff.cli.main import main
 from ecgdiff.demo import load_truth, watch_csv
 from ecgdiff.ecg.leads import LEADS_12
@@ -114,8 +115,44 @@ def test_read_says_what_is_there_as_json(capsys: pytest.CaptureFixture[str]) -> 
     assert found["refused"] is False and found["measured"] == {"I": 1.0}
 
 
+def test_diagnose_reconstructs_what_is_missing_and_gives_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with watch_csv() as path:
+        assert main(["diagnose", str(path), "--json", "--seed", "3", *FEW]) == 0
+        recording = ecgdiff.read(path)
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert "reconstructing" in err
+    assert [c["code"] for c in found["conditions"]] == ["CRBBB", "CLBBB", "AFIB", "SBRAD"]
+    assert found["draws"] == 2 and found["notice"].startswith("Research use only")
+    result = ecgdiff.reconstruct(recording, draws=2, seed=3)
+    wanted = ecgdiff.diagnose(result).mean()
+    np.testing.assert_allclose([c["probability"] for c in found["conditions"]], wanted, atol=1e-4)
+
+
+def test_diagnose_reads_a_complete_recording_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    record = Path(ecgdiff.demo.__file__).parent / "record.hea"  # type: ignore[attr-defined]
+    assert main(["diagnose", str(record), "--conditions", "AFIB", "NORM", "--rule", "f1"]) == 0
+    out, err = capsys.readouterr()
+    assert "reconstructing" not in err
+    assert "AFIB (atrial fibrillation)" in out and "NORM (normal ECG)" in out
+    assert "One signal" in out and "Research use only" in out
+    assert main(["diagnose", str(record), "--lost", "V1", "--conditions", "RBBB"]) == 1
+    assert "no statement 'RBBB'" in capsys.readouterr().err
+
+
+def test_demo_ends_with_the_conditions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--out", str(tmp_path), *FEW]) == 0
+    out = capsys.readouterr().out
+    assert out.index("figure: ") < out.index("CRBBB (complete right bundle branch block)")
+
+
 def test_info_prints_the_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     card = capsys.readouterr().out
     for word in ("PTB-XL", "Total-variance", "esearch use only", "mV"):
         assert word in card
+    for name in classifier_names():
+        assert main(["info", "--classifier", name]) == 0
+        assert f"# Classifier `{name}`" in capsys.readouterr().out

@@ -116,6 +116,31 @@ def test_a_variant_that_diverges_is_not_chosen(
     assert "diverged" in ecg_budget.table(result)
 
 
+def test_methods_far_behind_when_tuned_are_named_but_not_scored(
+    setting: ecg_budget.Setting,
+) -> None:
+    setting = replace(setting, methods="ddnm,surrogate", budgets="8")
+    tuned: dict[str, dict[str, float]] = {}
+    for row in ecg_budget.run(setting)["results"]:
+        assert row["scores"] is not None
+        tuned.setdefault(row["task"], {})[row["method"]] = row["tuned_crps"]
+    ratios = [max(t.values()) / min(t.values()) for t in tuned.values()]
+    between = (1 + min(ratios)) / 2
+    result = ecg_budget.run(replace(setting, within=between))
+    text = ecg_budget.table(result)
+    for row in result["results"]:
+        behind = row["tuned_crps"] == max(tuned[row["task"]].values())
+        assert (row["scores"] is None) == behind
+        assert (f"not scored ({row['tuned_crps']:.3f} when tuned)" in text) or not behind
+    assert result["settings"]["within"] == between
+
+
 def test_the_data_set_must_be_named() -> None:
     with pytest.raises(EcgDiffError, match="--root"):
         ecg_budget.run(ecg_budget.Setting())
+
+
+@pytest.mark.parametrize("wrong", [{"tasks": "leads,legs"}, {"methods": "legs"}])
+def test_unknown_names_are_refused(setting: ecg_budget.Setting, wrong: dict[str, str]) -> None:
+    with pytest.raises(EcgDiffError, match=r"no 'legs'; there are \w+"):
+        ecg_budget.run(replace(setting, **wrong))  # type: ignore[arg-type]
