@@ -208,7 +208,7 @@ def _reconstruct(options: argparse.Namespace) -> None:
 
 
 def _diagnose(options: argparse.Namespace) -> None:
-    from ecgdiff.diagnosis import CONDITIONS
+    from ecgdiff.data.statements import CONDITIONS
     from ecgdiff.lost import lose
 
     wanted = options.conditions or CONDITIONS

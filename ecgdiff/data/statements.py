@@ -5,7 +5,7 @@ References:
       doi:10.13026/kfzx-aw45 (CC BY 4.0; the descriptions are those of its scp_statements.csv)
 """
 
-__all__ = ["NAMES", "STATEMENTS"]
+__all__ = ["CONDITIONS", "NAMES", "STATEMENTS"]
 
 NAMES = {
     "1AVB": "first degree AV block",
@@ -83,3 +83,6 @@ NAMES = {
 
 STATEMENTS = tuple(sorted(NAMES))
 """The codes in the order of a classifier's outputs."""
+
+CONDITIONS = ("CRBBB", "CLBBB", "AFIB", "SBRAD")
+"""Complete right and left bundle branch block, atrial fibrillation, sinus bradycardia."""

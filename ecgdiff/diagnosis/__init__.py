@@ -3,7 +3,7 @@
 Research use only.
 """
 
-from ecgdiff.diagnosis.diagnose import CONDITIONS, diagnose
+from ecgdiff.diagnosis.diagnose import diagnose
 from ecgdiff.diagnosis.result import Diagnosis
 
-__all__ = ["CONDITIONS", "Diagnosis", "diagnose"]
+__all__ = ["Diagnosis", "diagnose"]

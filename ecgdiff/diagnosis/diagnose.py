@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgdiff.classifier import Classifier
+from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.diagnosis.estimator import StatementEstimator, loaded
 from ecgdiff.diagnosis.result import Diagnosis
 from ecgdiff.ecg.leads import LEADS_12
@@ -18,10 +19,7 @@ from ecgdiff.ecg.resampling import resample
 from ecgdiff.errors import OperatorError
 from ecgdiff.reconstruction import Reconstruction
 
-__all__ = ["CONDITIONS", "diagnose"]
-
-CONDITIONS = ("CRBBB", "CLBBB", "AFIB", "SBRAD")
-"""Right and left bundle branch block, atrial fibrillation, sinus bradycardia."""
+__all__ = ["diagnose"]
 
 
 def diagnose(

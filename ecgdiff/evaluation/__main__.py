@@ -1,63 +1,63 @@
-"""Reconstructs fixed records of the test fold and prints the figures: `ecgdiff.evaluation`.
+"""Reconstructs fixed records of the test fold and shows the figures: `ecgdiff.evaluation`.
 
-Writes OUT/first_figures.jsonl (one line per finished record, the resume file),
-OUT/first_figures.json and OUT/first_figures.md. With `--write-list` it draws a record list
-instead.
+`run` computes the rows and writes OUT/first_figures.jsonl (one line per finished record, the
+resume file), OUT/rows.parquet (the same, for `table`, `figure` and other programs),
+OUT/first_figures.json and OUT/first_figures.md. `table` and `figure` show the rows; `list` draws a
+list of records.
 """
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from tqdm import tqdm
-
-from ecgdiff import __version__
 from ecgdiff.data.ptbxl import PTBXL
-from ecgdiff.diffusion.denoiser import EpsDenoiser, NetworkDenoiser
-from ecgdiff.diffusion.inpainting import InpaintingDenoiser
-from ecgdiff.ecg.leads import LEADS_8
-from ecgdiff.errors import EcgDiffError
-from ecgdiff.evaluation.benchmark import Method, Rows, SamplerMethod, Settings, run
-from ecgdiff.evaluation.controls import Controls, Gaussian, Mean, RidgeControl
-from ecgdiff.evaluation.records import SAMPLING_RATE, batches, cases, draw_list, read_list
-from ecgdiff.evaluation.summary import DEFINITIONS, markdown, report
+from ecgdiff.data.statements import CONDITIONS
+from ecgdiff.errors import DataError, EcgDiffError
+from ecgdiff.evaluation.figures import figure
+from ecgdiff.evaluation.parquet import read_header, read_rows
+from ecgdiff.evaluation.reading_report import report
+from ecgdiff.evaluation.records import draw_conditions, draw_list, read_list
+from ecgdiff.evaluation.running import CHOICES, evaluate
+from ecgdiff.evaluation.tables import collect, tables
 from ecgdiff.evaluation.tasks import TASKS
-from ecgdiff.prior import Prior, load_prior, needed_prior
-from ecgdiff.samplers import named_sampler
-from ecgdiff.samplers.base import Sampler
-
-TRAIN_FOLDS, VALID_FOLDS = range(1, 9), (9,)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     args = _parser().parse_args(arguments)
     try:
-        if args.write_list:
-            rows = PTBXL(args.root).rows((args.fold,))
-            other = read_list(args.other_than) if args.other_than else None
-            drawn = draw_list(rows, args.fold, args.count, args.seed, other)
-            drawn.write(args.write_list)
-            print(f"wrote {args.write_list}")
-        else:
-            _evaluate(args)
-    except EcgDiffError as error:
+        print(args.do(args))
+    except (EcgDiffError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; finished rows are kept, run again to go on", file=sys.stderr)
+        return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ecgdiff.evaluation", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, text, options, do in (
+        ("run", "compute rows; resumes where it was stopped", _run_options, evaluate),
+        ("table", "errors and calibration of a run", _table_options, _table),
+        ("figure", "the same as one HTML page; needs plotly", _figure_options, _figure),
+        ("readings", "what the classifier of a run reads; adds controls", _read_options, _read),
+        ("list", "draw a list of records", _list_options, _list),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        options(command)
+        command.set_defaults(do=do)
+    return parser
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--root", required=True, help="folder of PTB-XL 1.0.3 with records100/")
-    add("--task", choices=[*TASKS, "all"], default="all")
+    add("--task", choices=CHOICES, default="paper", help="paper: leads and block (default)")
     add(
         "--sampler",
         action="append",
@@ -66,20 +66,67 @@ def _parser() -> argparse.ArgumentParser:
         help="such as mgps or mgps:steps=300; repeat for more, leave out for the controls only",
     )
     add("--prior", help="name or folder of the prior (default: what each sampler needs)")
+    add("--classifier", metavar="NAME", help="name or folder of one that reads every draw")
+    add("--unet", action="append", default=[], metavar="FOLDER", help="a U-Net as a control")
     add("--draws", type=_positive, default=10, help="draws per record")
     add("--seed", type=int, default=0)
     add("--noise", type=float, default=0.02, help="noise added to the observation, mV")
     add("--records", default="fold10_100", help="name of a committed list or a JSON file")
     add("--limit", type=_positive, help="only the first records of the list")
     add("--batch", type=_positive, default=1, help="records per batch (each with all its draws)")
+    add("--workers", type=_positive, default=1, help="processes, each with one thread")
+    add("--retry-failed", action="store_true", help="compute records again that failed")
     add("--no-controls", action="store_true", help="only the samplers, as when tuning them")
     add("--device", default="cpu", help="cpu or cuda")
     add("--out", default="results", help="folder for the results")
-    add("--write-list", metavar="FILE", help="draw a record list with --seed, and stop")
-    add("--fold", type=int, choices=[9, 10], default=10, help="the fold of --write-list")
-    add("--count", type=_positive, default=100, help="the records of --write-list")
-    add("--other-than", metavar="LIST", help="a list whose patients --write-list leaves out")
-    return parser
+
+
+def _table_options(parser: argparse.ArgumentParser) -> None:
+    _shown_options(parser)
+    add = parser.add_argument
+    add("--format", choices=["markdown", "latex"], default="markdown")
+    add("--out", help="the file to write (default: print)")
+
+
+def _figure_options(parser: argparse.ArgumentParser) -> None:
+    _shown_options(parser)
+    parser.add_argument("--out", default="figures.html", help="the file to write")
+
+
+def _shown_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("rows", type=Path, help="the folder of a run, or its rows.parquet")
+    add("--task", choices=TASKS, help="only this one")
+    add("--resamples", type=_positive, default=1000, help="bootstrap replicates")
+
+
+def _read_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("rows", type=Path, help="the folder of a run with --classifier, or its rows.parquet")
+    add("--root", required=True, help="folder of PTB-XL 1.0.3")
+    add("--classifier", default="default", help="the one of the run (default: default)")
+    add("--one-lead", default="lead_I", help="the one that reads lead I (default: lead_I)")
+    add("--own", type=Path, metavar="ROWS", help="a run on fold 9, for thresholds per method")
+    add("--reference", default="conditional", help="the method differences are taken from")
+    add("--resamples", type=_positive, default=1000, help="bootstrap replicates")
+    add("--format", choices=["markdown", "latex"], default="markdown")
+    add("--out", type=Path, help="folder for readings.json and readings.md or .tex")
+
+
+def _list_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", help="the JSON file to write")
+    add("--root", required=True, help="folder of PTB-XL 1.0.3")
+    add("--fold", type=int, choices=[9, 10], default=10)
+    add("--count", type=_positive, default=100, help="how many records")
+    add("--seed", type=int, default=0)
+    add("--other-than", metavar="LIST", help="a list whose patients are left out")
+    add(
+        "--conditions",
+        action="store_true",
+        help=f"all records with {', '.join(CONDITIONS)}, and others up to --count, instead of one "
+        "record per patient",
+    )
 
 
 def _positive(text: str) -> int:
@@ -88,108 +135,60 @@ def _positive(text: str) -> int:
     return value
 
 
-def _evaluate(args: argparse.Namespace) -> None:
-    data, out = PTBXL(args.root), Path(args.out)
-    chosen = read_list(args.records)
-    tasks = list(TASKS.values()) if args.task == "all" else [TASKS[args.task]]
-    settings = Settings(args.draws, args.seed, args.noise, __version__)
-    controls = Controls(
-        lambda: batches(data, TRAIN_FOLDS), lambda: batches(data, VALID_FOLDS), args.noise
+def _table(args: argparse.Namespace) -> str:
+    made = tables(collect(_rows(args), resamples=args.resamples), read_header(_file(args.rows)))
+    text = "\n".join(t.latex() if args.format == "latex" else t.markdown() for t in made)
+    if args.out is None:
+        return text
+    Path(args.out).write_text(text, encoding="utf-8")
+    return f"wrote {args.out}"
+
+
+def _figure(args: argparse.Namespace) -> str:
+    from ecgdiff.experiments.figure import write_figure
+
+    write_figure(figure(collect(_rows(args), resamples=args.resamples)), args.out, offline=True)
+    return f"wrote {args.out}"
+
+
+def _read(args: argparse.Namespace) -> str:
+    found, made = report(
+        _file(args.rows),
+        args.root,
+        classifier=args.classifier,
+        one_lead=args.one_lead,
+        own=_file(args.own) if args.own else None,
+        reference=args.reference,
+        resamples=args.resamples,
     )
-    samplers = _samplers(args)
-    shared: list[Method] = [*samplers, Gaussian(controls, args.draws, args.seed), Mean(controls)]
-    methods = {
-        t.name: [*shared, RidgeControl(controls)] if t.name == "leads" else shared for t in tasks
-    }
-    if args.no_controls:
-        methods = {t.name: list(samplers) for t in tasks}
-    todo = cases(data, chosen)[: args.limit]
-    rows = Rows(out / "first_figures.jsonl")
-    wanted = {c.ecg_id for c in todo}
-    finished = sum(
-        len(wanted & set(rows.of(t, m, settings))) for t in tasks for m in methods[t.name]
-    )
-    total = len(todo) * sum(map(len, methods.values()))
-    lines = run(
-        tasks, methods, todo, rows, settings, batch=args.batch, device=_device(args.device)
-    )
-    for _ in tqdm(lines, initial=finished, total=total, unit="row"):
-        pass
-    document = {
-        "command": _command(args),
-        "settings": asdict(settings),
-        "torch": torch.__version__,
-        "priors": {m.prior.name: str(m.prior.config["sha256"]) for m in samplers},
-        "records": {**asdict(chosen), "ecg_ids": [c.ecg_id for c in todo]},
-        "definitions": DEFINITIONS,
-        "tasks": report(tasks, methods, todo, rows, settings),
-    }
-    text = markdown(document)
-    (out / "first_figures.json").write_text(
-        json.dumps(document, indent=1) + "\n", encoding="utf-8"
-    )
-    (out / "first_figures.md").write_text(text, encoding="utf-8")
-    print(text)
+    text = "\n".join(t.latex() if args.format == "latex" else t.markdown() for t in made)
+    if args.out is None:
+        return text
+    args.out.mkdir(parents=True, exist_ok=True)
+    numbers = json.dumps({"conditions": CONDITIONS, "tasks": found}, indent=1) + "\n"
+    (args.out / "readings.json").write_text(numbers, encoding="utf-8")
+    file: Path = args.out / ("readings.tex" if args.format == "latex" else "readings.md")
+    file.write_text(text, encoding="utf-8")
+    return f"wrote {file} and {args.out / 'readings.json'}"
 
 
-def _samplers(args: argparse.Namespace) -> list[SamplerMethod]:
-    """The samplers asked for, each with its prior."""
-    methods, priors = [], dict[str, Prior]()
-    for text in dict.fromkeys(args.sampler):
-        try:
-            sampler = named_sampler(text)
-        except ValueError as error:
-            raise EcgDiffError(f"--sampler {text}: {error}") from error
-        name = args.prior or needed_prior(sampler)
-        if name not in priors:
-            priors[name] = _prior(name, args.device)
-        prior = priors[name]
-        model = str(prior.config["sha256"])
-        facts = {"class": type(sampler).__name__, **_fields(sampler), "model": model}
-        methods.append(
-            SamplerMethod(text, sampler, prior, args.draws, args.seed, facts, args.device)
-        )
-    return methods
+def _file(rows: Path) -> Path:
+    return rows / "rows.parquet" if rows.is_dir() else rows
 
 
-def _prior(name: str, device: str) -> Prior:
-    prior = load_prior(name)
-    if (prior.leads, prior.n_samples, prior.sampling_rate) != (LEADS_8, 1000, SAMPLING_RATE):
-        raise EcgDiffError(
-            f"The prior {prior.name} models leads {', '.join(prior.leads)}, {prior.n_samples} "
-            f"samples at {prior.sampling_rate} Hz; the evaluation needs {', '.join(LEADS_8)}, "
-            "1000 samples at 100 Hz."
-        )
-    if isinstance(prior.denoiser, NetworkDenoiser | EpsDenoiser | InpaintingDenoiser):
-        prior.denoiser.net.to(device)
-    return prior
+def _rows(args: argparse.Namespace) -> list[dict[str, object]]:
+    rows = [row for row in read_rows(_file(args.rows)) if args.task in (None, row["task"])]
+    if not rows:
+        raise DataError(f"{_file(args.rows)} holds no rows of task {args.task}.")
+    return rows
 
 
-def _fields(sampler: Sampler) -> dict[str, Any]:
-    """The sampler's arguments, values that JSON does not know as text."""
-    fields: dict[str, Any] = asdict(sampler) if is_dataclass(sampler) else {}
-    return json.loads(json.dumps(fields, default=str))
-
-
-def _command(args: argparse.Namespace) -> str:
-    """The command to run again; the place of the data set is the reader's own."""
-    parts = ["python", "-m", "ecgdiff.evaluation", "--root", "PTBXL_DIR", "--task", args.task]
-    for text in args.sampler:
-        parts += ["--sampler", text]
-    if args.no_controls:
-        parts.append("--no-controls")
-    for name in ("prior", "draws", "seed", "noise", "records", "limit", "batch", "device", "out"):
-        if getattr(args, name) is not None:
-            parts += [f"--{name}", str(getattr(args, name))]
-    return shlex.join(parts)
-
-
-def _device(device: str) -> str:
-    """A word on the machine that the seconds belong to."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+def _list(args: argparse.Namespace) -> str:
+    rows = PTBXL(args.root).rows((args.fold,))
+    other = read_list(args.other_than) if args.other_than else None
+    draw = draw_conditions if args.conditions else draw_list
+    draw(rows, args.fold, args.count, args.seed, other).write(args.file)
+    return f"wrote {args.file}"
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""The runner: every method on every task and record, one line of JSON for each, resumable.
+"""The runner: every method on every task and record, one row for each, resumable.
 
-A finished line is appended and flushed at once and is never computed again by a run with the same
-settings. Settings are compared by a fingerprint over everything that decides the numbers of a
-line (task, method and its arguments, model hash, draws, seed, noise, package version); a file
-that holds a line of the same task and method with another fingerprint is refused.
+A finished row is kept at once (:mod:`ecgdiff.evaluation.journal`) and is never computed again by a
+run with the same settings. Settings are compared by a fingerprint over everything that decides the
+numbers of a row (task, method and its arguments, model hash, classifier, draws, seed, noise,
+package version); a file that holds a row of the same task and method with another fingerprint is
+refused. A record that fails gives a row too, with the reason.
 """
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,18 +21,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.errors import DataError, EcgDiffError
-from ecgdiff.evaluation.calibration import coverage
-from ecgdiff.evaluation.signal import crps, mae, peak_to_peak, rmse
+from ecgdiff.evaluation.journal import Row, Rows, failed
+from ecgdiff.evaluation.parallel import in_processes
+from ecgdiff.evaluation.scoring import LEVELS, Reader, read, score
 from ecgdiff.evaluation.tasks import Case, Problem, Task, problem
 from ecgdiff.operators import Mask, Observation
 from ecgdiff.random import Streams, streams
 from ecgdiff.samplers.base import Sampler
 
-__all__ = ["LEVELS", "Method", "Prior", "Row", "Rows", "SamplerMethod", "Settings", "run", "score"]
-
-LEVELS = (0.9, 0.5)
-Row = dict[str, Any]
+__all__ = [
+    "LEVELS",
+    "Method",
+    "Prior",
+    "Row",
+    "Rows",
+    "SamplerMethod",
+    "Settings",
+    "finished",
+    "run",
+    "score",
+]
 
 
 class Prior(Protocol):
@@ -81,20 +89,22 @@ class Settings:
     Arguments:
         draws: Draws per record.
         seed: The run's seed.
-        noise: The standard deviation of the noise added to observations and told to the methods,
-            mV.
+        noise: The standard deviation of the white noise added to observations and told to the
+            methods, mV.
         version: The version of the package.
+        reader: What identifies the classifier that reads the draws, if one does.
     """
 
     draws: int
     seed: int
     noise: float
     version: str
+    reader: str | None = None
 
     def fingerprint(self, task: Task, method: Method) -> str:
         """Hashes everything that decides a row of this task and method."""
         facts = {
-            "settings": asdict(self),
+            "settings": {k: v for k, v in asdict(self).items() if v is not None},
             "task": [task.name, task.describe()],
             "method": [method.label, dict(method.arguments)],
         }
@@ -134,11 +144,9 @@ class SamplerMethod:
 
     def __call__(self, problems: Sequence[Problem]) -> list[NDArray[np.floating]]:
         """Draws for all problems in one batch: an array (draws, leads, time) in mV for each."""
-        if len({p.noise for p in problems}) != 1:
-            raise ValueError("The problems of a batch must have one noise level.")
         y = self._batch([p.y for p in problems]) / self.prior.scale
         mask = self._batch([p.mask for p in problems]).bool()
-        observation = Observation(y, Mask(mask), sigma=problems[0].noise / self.prior.scale)
+        observation = Observation(y, Mask(mask), sigma=self._sigma(problems))
         x = self.sampler(
             self.prior.denoiser,
             observation,
@@ -152,6 +160,14 @@ class SamplerMethod:
         stacked = torch.from_numpy(np.stack(arrays)).to(self.device, self.dtype)
         return stacked.repeat_interleave(self.draws, dim=0)
 
+    def _sigma(self, problems: Sequence[Problem]) -> float | Tensor:
+        """The noise in model units: one number, or (items, 1, 1) where records differ."""
+        levels = [p.noise / self.prior.scale for p in problems]
+        if len(set(levels)) == 1:
+            return levels[0]
+        each = torch.tensor(levels, dtype=self.dtype, device=self.device)
+        return each.repeat_interleave(self.draws)[:, None, None]
+
     def _streams(self, problems: Sequence[Problem]) -> Streams:
         first, *others = (streams(self.seed, p.name, range(self.draws)) for p in problems)
         for other in others:
@@ -159,63 +175,23 @@ class SamplerMethod:
         return first
 
 
-class Rows:
-    """Opens the file of finished rows, creating it if it does not exist.
-
-    A last line cut short by a kill is dropped; its record is computed again.
+def finished(
+    rows: Rows, task: Task, method: Method, settings: Settings, *, retry_failed: bool = False
+) -> dict[int, Row]:
+    """Finds the rows that need not be computed, by record number.
 
     Arguments:
-        path: The JSONL file.
+        rows: The file of finished rows.
+        task: The task.
+        method: The method.
+        settings: What all methods share.
+        retry_failed: Whether failed rows are to be computed again.
 
     Raises:
-        DataError: If another line cannot be read.
+        DataError: If some were made with other settings.
     """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.rows: list[Row] = []
-        if self.path.exists():
-            self._load()
-
-    def _load(self) -> None:
-        raw = self.path.read_bytes()
-        whole = raw[: raw.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                self.rows.append(json.loads(line))
-            except ValueError as error:
-                raise DataError(
-                    f"{self.path}, line {number}: not JSON ({error}). Delete the line to compute "
-                    "it again."
-                ) from error
-        if len(whole) < len(raw):
-            os.truncate(self.path, len(whole))
-
-    def append(self, row: Row) -> None:
-        """Adds one row and hands it to the operating system, so that a kill cannot lose it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-            file.flush()
-        self.rows.append(row)
-
-    def of(self, task: Task, method: Method, settings: Settings) -> dict[int, Row]:
-        """Finds the rows of a task and method by record number.
-
-        Raises:
-            DataError: If some were made with other settings.
-        """
-        now = settings.fingerprint(task, method)
-        found = [r for r in self.rows if (r["task"], r["method"]) == (task.name, method.label)]
-        other = next((r["fingerprint"] for r in found if r["fingerprint"] != now), None)
-        if other is not None:
-            raise DataError(
-                f"{self.path} holds rows of task {task.name}, method {method.label} made with "
-                f"other settings (fingerprint {other}, now {now}): another model, seed, number of "
-                "draws, noise, sampler argument or package version. Choose another --out, or "
-                "delete the file."
-            )
-        return {r["ecg_id"]: r for r in found}
+    found = rows.of(task, method, settings)
+    return {i: row for i, row in found.items() if not (retry_failed and failed(row))}
 
 
 def run(
@@ -227,6 +203,10 @@ def run(
     *,
     batch: int = 1,
     device: str = "cpu",
+    reader: Reader | None = None,
+    workers: int = 1,
+    keep_errors: bool = False,
+    retry_failed: bool = False,
 ) -> Iterator[Row]:
     """Computes the rows that are missing and yields each once it is saved.
 
@@ -238,74 +218,76 @@ def run(
         settings: What all methods share.
         batch: How many records a method is given at once.
         device: A word on the machine, kept beside the seconds.
+        reader: A classifier that reads every draw; `settings.reader` must name it.
+        workers: How many processes compute; the methods are copied to them.
+        keep_errors: Whether a record that fails becomes a row with its `error`; otherwise the
+            exception is raised.
+        retry_failed: Whether to compute failed rows again.
     """
-    plan = [(t, m, rows.of(t, m, settings)) for t in tasks for m in methods[t.name]]
-    for task, method, done in plan:
-        fingerprint = settings.fingerprint(task, method)
+    if (reader is None) != (settings.reader is None):
+        raise ValueError("Give a reader and its name in the settings, or neither.")
+    pairs = [(task, method) for task in tasks for method in methods[task.name]]
+    jobs = []
+    for number, (task, method) in enumerate(pairs):
+        done = finished(rows, task, method, settings, retry_failed=retry_failed)
         todo = [case for case in cases if case.ecg_id not in done]
-        for start in range(0, len(todo), batch):
-            part = todo[start : start + batch]
-            problems = [problem(task, c, settings.seed, settings.noise) for c in part]
-            begin = time.perf_counter()
-            draws = method(problems)
-            seconds = (time.perf_counter() - begin) / len(part)
-            for case, x in zip(part, draws, strict=True):
-                row: Row = {
-                    "task": task.name,
-                    "method": method.label,
-                    "ecg_id": case.ecg_id,
-                    "patient_id": case.patient_id,
-                    "fingerprint": fingerprint,
-                    "seconds": float(f"{seconds:.4g}"),
-                    "device": device,
-                    "scores": score(x, case.truth, task.masks(case, settings.seed)[1]),
-                }
-                rows.append(row)
-                yield row
+        jobs += [(number, todo[start : start + batch]) for start in range(0, len(todo), batch)]
+    work = _Work(pairs, settings, device, reader, keep_errors)
+    made = map(work, jobs) if workers == 1 else in_processes(work, jobs, workers)
+    for row in chain.from_iterable(made):
+        rows.append(row)
+        yield row
 
 
-def score(
-    draws: NDArray[np.floating], truth: NDArray[np.floating], scored: NDArray[np.bool_]
-) -> dict[str, Any]:
-    """Scores one record.
+@dataclass(frozen=True)
+class _Work:
+    """Computes the rows of some records."""
 
-    Arguments:
-        draws: With shape (draws, leads, time), mV; one draw is a point estimate.
-        truth: With shape (leads, time), mV.
-        scored: True where scored, same shape; the same number of samples in each lead that is
-            scored at all.
+    pairs: Sequence[tuple[Task, Method]]
+    settings: Settings
+    device: str
+    reader: Reader | None
+    keep_errors: bool
 
-    Returns:
-        Lists with one number per scored lead, or one row of them per draw, in mV and mV²; spread
-        and coverage only for two draws or more. `rmse_draw` and `rmse_mean` are single numbers
-        over all scored samples.
-    """
-    if not np.isfinite(draws).all():
-        raise EcgDiffError("A reconstruction holds values that are not finite; nothing to score.")
-    leads = np.flatnonzero(scored.any(axis=1))
-    y = np.stack([truth[k, scored[k]] for k in leads]).astype(np.float64)
-    x = np.stack([draws[:, k, scored[k]] for k in leads], axis=1).astype(np.float64)
-    mean = x.mean(axis=0)
-    out: dict[str, Any] = {
-        "mae_draw": mae(x, y).mean(axis=0),
-        "mae_mean": mae(mean, y),
-        "mae_median": mae(np.median(x, axis=0), y),
-        "rmse_draw_lead": rmse(x, y).mean(axis=0),
-        "mse_mean": np.square(rmse(mean, y)),
-        "crps": crps(x, y).mean(axis=-1),
-        "amplitude_true": peak_to_peak(y),
-        "amplitude_draws": peak_to_peak(x),
-        "amplitude_mean": peak_to_peak(mean),
-        "rmse_draw": rmse(x.reshape(len(x), -1), y.reshape(-1)).mean(),
-        "rmse_mean": rmse(mean.reshape(-1), y.reshape(-1)),
-    }
-    if len(x) > 1:
-        out["variance"] = x.var(axis=0, ddof=1).mean(axis=-1)
-        for level in LEVELS:
-            out[f"coverage_{100 * level:.0f}"] = coverage(x, y, level).mean(axis=-1)
-    return {name: _rounded(np.asarray(value)) for name, value in out.items()}
+    def __call__(self, job: tuple[int, Sequence[Case]]) -> list[Row]:
+        number, cases = job
+        task, method = self.pairs[number]
+        begin = time.perf_counter()
+        try:
+            return self._rows(task, method, cases)
+        except Exception as error:
+            if not self.keep_errors:
+                raise
+            if len(cases) > 1:  # the others of its batch need not suffer
+                return [row for case in cases for row in self((number, [case]))]
+            reason = {"type": type(error).__name__, "message": str(error)}
+            seconds = time.perf_counter() - begin
+            return [{**self._head(task, method, cases[0], seconds), "error": reason}]
 
+    def _rows(self, task: Task, method: Method, cases: Sequence[Case]) -> list[Row]:
+        seed, noise = self.settings.seed, self.settings.noise
+        problems = [problem(task, case, seed, noise) for case in cases]
+        begin = time.perf_counter()
+        draws = method(problems)
+        seconds = (time.perf_counter() - begin) / len(cases)
+        out = []
+        for case, hidden, x in zip(cases, problems, draws, strict=True):
+            _, scored = task.masks(case, seed)
+            row = self._head(task, method, case, seconds)
+            row["scores"] = score(x, case.truth, scored)
+            if self.reader is not None:
+                row["probabilities"] = read(self.reader, x, hidden, scored)
+            out.append(row)
+        return out
 
-def _rounded(values: NDArray[np.floating]) -> Any:
-    """Six significant digits as plain numbers, so that a row stays readable."""
-    return np.vectorize(lambda v: float(f"{v:.6g}"), otypes=[float])(values).tolist()
+    def _head(self, task: Task, method: Method, case: Case, seconds: float) -> Row:
+        return {
+            "task": task.name,
+            "method": method.label,
+            "ecg_id": case.ecg_id,
+            "patient_id": case.patient_id,
+            "fingerprint": self.settings.fingerprint(task, method),
+            "seconds": float(f"{seconds:.4g}"),
+            "device": self.device,
+            "calls": list(method.calls),
+        }

@@ -9,6 +9,7 @@ are computed within each replicate.
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ from tqdm import tqdm
 
 from ecgdiff.classifier import Classifier, load_classifier
 from ecgdiff.data.ptbxl import PTBXL
-from ecgdiff.data.statements import STATEMENTS
+from ecgdiff.data.statements import CONDITIONS, STATEMENTS
 from ecgdiff.data.training_set import preprocess_microvolts
-from ecgdiff.diagnosis.diagnose import CONDITIONS
 from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.diagnosis import (
@@ -119,7 +119,7 @@ def _figures(c: Classifier, labels: NDArray[np.integer], p: Array) -> dict[str, 
     }
 
 
-def table(document: dict[str, Any]) -> str:
+def table(document: Mapping[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [
         f"{document['records']} records of {document['patients']} patients, fold "

@@ -25,6 +25,7 @@ side only.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -302,6 +303,8 @@ class Gaussian:
         default_factory=lambda: {"train": "folds 1-8", "covariance": "stationary, all lags"}
     )
     calls: tuple[int, int] = (0, 0)
+    # The last factor: many tasks observe the same samples of every record.
+    _kept: dict[tuple[bytes, float], Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, problems: Sequence[Problem]) -> list[NDArray[np.floating]]:
         """Draws for each record: one array (draws, leads, time) in mV per problem."""
@@ -313,10 +316,18 @@ class Gaussian:
         normal = stream.normal((self.draws, k.leads, k.size)).double().numpy()
         noise = p.noise * stream.normal((self.draws, *p.y.shape)).double().numpy()
         prior = k.sample(normal)
-        index = np.nonzero(p.mask)
-        system = k.block(index, index)
-        system[np.diag_indices_from(system)] += p.noise**2
         gap = np.where(p.mask, p.y - prior - noise, 0.0)[:, p.mask]
         weights = np.zeros(prior.shape)
-        weights[:, p.mask] = cho_solve(cho_factor(system, lower=True), gap.T).T
+        weights[:, p.mask] = cho_solve(self._factor(p), gap.T).T
         return prior + k.matvec(weights)
+
+    def _factor(self, p: Problem) -> Any:
+        """The Cholesky factor of the covariance of what was observed."""
+        key = p.mask.tobytes(), p.noise
+        if key not in self._kept:
+            self._kept.clear()
+            index = np.nonzero(p.mask)
+            system = self.controls.covariance.block(index, index)
+            system[np.diag_indices_from(system)] += p.noise**2
+            self._kept[key] = cho_factor(system, lower=True, overwrite_a=True)
+        return self._kept[key]

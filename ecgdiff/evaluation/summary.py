@@ -2,9 +2,11 @@
 
 Scores over all scored leads weigh each lead alike (each has the same number of scored samples).
 Errors are averaged over records; spread-skill and amplitude variance ratio are ratios of sums
-over records, recomputed in each replicate.
+over records, recomputed in each replicate. With weights (inverse inclusion probabilities) all
+means and variances over records are weighted, and records keep their weights in replicates.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,13 +16,16 @@ from numpy.typing import NDArray
 from ecgdiff.errors import DataError
 from ecgdiff.evaluation.benchmark import LEVELS, Method, Row, Rows, Settings
 from ecgdiff.evaluation.bootstrap import intervals, replicates
-from ecgdiff.evaluation.calibration import nominal_coverage, spread_skill, variance_ratio
+from ecgdiff.evaluation.calibration import nominal_coverage, spread_skill
+from ecgdiff.evaluation.journal import failed
 from ecgdiff.evaluation.tasks import Case, Task
 
 __all__ = [
     "COLUMNS",
     "DEFINITIONS",
+    "Figures",
     "cell",
+    "failures",
     "grid",
     "main_table",
     "markdown",
@@ -31,7 +36,8 @@ __all__ = [
 Figures = dict[str, Any]
 Array = NDArray[np.float64]
 PER_LEAD = "lead/"
-COVERAGES = ("coverage_90", "coverage_50")
+_WEIGHTED = " Records are weighted by their inverse inclusion probability."
+COVERAGES = tuple(f"coverage_{100 * level:.0f}" for level in LEVELS)
 AMPLITUDES = {"amplitude_ratio": "draws", "amplitude_ratio_mean": "mean of draws"}
 
 DEFINITIONS = {
@@ -45,6 +51,7 @@ DEFINITIONS = {
     "crps": "mV; fair continuous ranked probability score; absolute error for a point estimate",
     "coverage_90": "share of samples inside the central 90 % rank band of the draws; compare with "
     "nominal_coverage, which m draws bound by (m - 1)/(m + 1)",
+    "coverage_80": "the same for the central 80 % band",
     "coverage_50": "the same for the central 50 % band",
     "spread_skill": "sqrt((m + 1)/m mean variance of the draws) / root mean square error of their "
     "mean; target 1",
@@ -71,26 +78,33 @@ COLUMNS = {
 
 
 def summarize(
-    rows: Sequence[Row], leads: Sequence[str], *, resamples: int = 1000, seed: int = 0
+    rows: Sequence[Row],
+    leads: Sequence[str],
+    *,
+    weights: Sequence[float] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Figures:
     """Computes the figures of one method on one task.
 
     Arguments:
-        rows: Its rows, one per record.
+        rows: Its rows, one per record, none of them failed.
         leads: The names of the scored leads.
+        weights: One positive number per record; all alike if None.
         resamples: The number of bootstrap replicates.
         seed: The seed of the bootstrap; the same for all methods, so replicates are paired.
 
     Returns:
         `scores` with value, low, high each, `per_lead` with the same for each lead, `draws`,
-        `records`, `seconds`, `devices` and, for two draws or more, `nominal_coverage`.
+        `records`, `seconds`, `devices` and, for two draws or more, `nominal_coverage` and `ranks`,
+        the share of samples with each rank, over all leads.
     """
     if len(rows) < 2:
         raise DataError(f"A summary needs at least 2 records, got {len(rows)}.")
-    table = _table(rows)
+    table, w = _table(rows), np.asarray(weights if weights is not None else np.ones(len(rows)))
 
     def statistic(index: NDArray[np.intp]) -> dict[str, Array]:
-        return _figures({name: values[index] for name, values in table.items()})
+        return _figures({name: values[index] for name, values in table.items()}, w[index])
 
     draws = table["amplitude_draws"].shape[1]
     value = statistic(np.arange(len(rows)))
@@ -113,36 +127,56 @@ def summarize(
     }
     if draws > 1:
         figures["nominal_coverage"] = {
-            f"coverage_{100 * level:.0f}": round(nominal_coverage(level, draws), 6)
-            for level in LEVELS
+            name: round(nominal_coverage(level, draws), 6)
+            for name, level in zip(COVERAGES, LEVELS, strict=True)
+            if name in table
         }
+        if all("ranks" in row["scores"] for row in rows):
+            counts = np.array([np.sum(row["scores"]["ranks"], axis=0) for row in rows])
+            shares = _mean(counts / counts.sum(axis=1, keepdims=True), w)
+            figures["ranks"] = [float(f"{share:.5g}") for share in shares]
     return figures
 
 
 def _table(rows: Sequence[Row]) -> dict[str, Array]:
-    """Stacks the scores: (records, leads), amplitude_draws (records, draws, leads)."""
-    return {name: np.array([r["scores"][name] for r in rows]) for name in rows[0]["scores"]}
+    """Stacks the scores that all rows have: (records, leads), amplitude_draws has draws, too."""
+    names = [n for n in rows[0]["scores"] if n != "ranks" and all(n in r["scores"] for r in rows)]
+    return {name: np.array([r["scores"][name] for r in rows]) for name in names}
 
 
-def _figures(table: Mapping[str, Array]) -> dict[str, Array]:
+def _figures(table: Mapping[str, Array], w: Array) -> dict[str, Array]:
     """Every score over all leads (no axis) and of each lead (one axis, name prefixed)."""
-    truth, drawn = table["amplitude_true"], table["amplitude_draws"].swapaxes(0, 1)
+    truth, drawn = table["amplitude_true"], table["amplitude_draws"]
     averaged = [
         n for n in ("mae_draw", "mae_mean", "mae_median", "crps", *COVERAGES) if n in table
     ]
-    lead: dict[str, Array] = {name: table[name].mean(axis=0) for name in averaged}
-    lead["amplitude_ratio"] = variance_ratio(drawn, truth).mean(axis=0)
-    lead["amplitude_ratio_mean"] = variance_ratio(table["amplitude_mean"], truth)
+    lead: dict[str, Array] = {name: _mean(table[name], w) for name in averaged}
+    lead["amplitude_ratio"] = _variance_ratio(drawn, truth, w).mean(axis=0)
+    lead["amplitude_ratio_mean"] = _variance_ratio(table["amplitude_mean"], truth, w)
     out: dict[str, Array] = {name: values.mean() for name, values in lead.items()}
-    lead["rmse_draw"] = table["rmse_draw_lead"].mean(axis=0)
-    lead["rmse_mean"] = np.sqrt(table["mse_mean"]).mean(axis=0)
-    out |= {name: table[name].mean() for name in ("rmse_draw", "rmse_mean")}
+    lead["rmse_draw"] = _mean(table["rmse_draw_lead"], w)
+    lead["rmse_mean"] = _mean(np.sqrt(table["mse_mean"]), w)
+    out |= {name: _mean(table[name], w) for name in ("rmse_draw", "rmse_mean")}
     if "variance" in table:
-        variance, error = table["variance"], table["mse_mean"]
-        lead["spread_skill"] = spread_skill(variance, error, len(drawn))
-        out["spread_skill"] = spread_skill(variance.mean(1), error.mean(1), len(drawn))
+        # One weighted record in place of all: spread_skill averages over records.
+        variance, error = (_mean(table[name], w)[None] for name in ("variance", "mse_mean"))
+        m = drawn.shape[1]
+        lead["spread_skill"] = spread_skill(variance, error, m)
+        out["spread_skill"] = spread_skill(variance.mean(1), error.mean(1), m)
     named = {f"{PER_LEAD}{name}": values for name, values in lead.items()}
     return {name: np.asarray(values) for name, values in (out | named).items()}
+
+
+def _mean(values: Array, w: Array) -> Array:
+    """The weighted mean over records, the first axis."""
+    return np.tensordot(w, values, axes=1) / w.sum()
+
+
+def _variance_ratio(reconstructed: Array, truth: Array, w: Array) -> Array:
+    """Weighted variance of (records, ..., leads) over that of the truth (records, leads)."""
+    below = _mean(np.square(truth - _mean(truth, w)), w)
+    above = _mean(np.square(reconstructed - _mean(reconstructed, w)), w)
+    return above / np.where(np.ptp(truth, axis=0) > 0, below, np.nan)
 
 
 def _entry(value: Array, low: Array, high: Array) -> list[dict[str, float]]:
@@ -160,6 +194,7 @@ def report(
     rows: Rows,
     settings: Settings,
     *,
+    weights: Mapping[int, float] | None = None,
     resamples: int = 1000,
 ) -> Figures:
     """Summarizes every method on every task.
@@ -170,7 +205,12 @@ def report(
         cases: The records; only their rows count.
         rows: The finished rows.
         settings: What the run was made with.
+        weights: The weight of each record by its number; all alike if None.
         resamples: The number of bootstrap replicates.
+
+    Returns:
+        For each task what it is, the figures of its `methods`, and `failed`, if records of a
+        method did: its figures are those of the others, and with fewer than two it has none.
 
     Raises:
         DataError: If a row is missing.
@@ -178,6 +218,7 @@ def report(
     out: Figures = {}
     for task in tasks:
         out[task.name] = {**task.describe(), "methods": {}}
+        lost: Figures = {}
         for method in methods[task.name]:
             done = rows.of(task, method, settings)
             if missing := [c.ecg_id for c in cases if c.ecg_id not in done]:
@@ -185,15 +226,33 @@ def report(
                     f"{rows.path}: {len(missing)} records of task {task.name}, method "
                     f"{method.label} are missing (first: {missing[0]}). Run again to compute them."
                 )
-            figures = summarize(
-                [done[c.ecg_id] for c in cases], task.scored_leads, resamples=resamples
-            )
+            these = [done[c.ecg_id] for c in cases]
+            good = [row for row in these if not failed(row)]
+            if len(good) < len(these):
+                lost[method.label] = failures(these)
+                if len(good) < 2:
+                    continue
             out[task.name]["methods"][method.label] = {
                 "arguments": dict(method.arguments),
                 "calls": dict(zip(("forward", "vjp"), method.calls, strict=True)),
-                **figures,
+                **summarize(
+                    good,
+                    task.scored_leads,
+                    weights=None if weights is None else [weights[r["ecg_id"]] for r in good],
+                    resamples=resamples,
+                ),
             }
+        out[task.name] |= {"failed": lost} if lost else {}
     return out
+
+
+def failures(rows: Sequence[Row]) -> str:
+    """Says how many rows failed and why: "3 of 440 failed (3 OperatorError: ...)"."""
+    errors = [row["error"] for row in rows if failed(row)]
+    reasons = Counter(f"{e['type']}: {e['message']}" for e in errors).most_common()
+    listed = "; ".join(f"{count} {reason}" for reason, count in reasons[:3])
+    more = f"; {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return f"{len(errors)} of {len(rows)} failed" + (f" ({listed}{more})" if errors else "")
 
 
 def markdown(document: Mapping[str, Any]) -> str:
@@ -211,11 +270,13 @@ def markdown(document: Mapping[str, Any]) -> str:
         f"{len(records['ecg_ids'])} records ({records['name']}), {settings['draws']} draws, "
         f"seed {settings['seed']}, noise {settings['noise']} mV, ecgdiff {settings['version']}, "
         f"priors (SHA-256): {_priors(document)}. "
-        "Errors in mV; brackets: 95 % bootstrap interval over patients.",
+        "Errors in mV; brackets: 95 % bootstrap interval over patients."
+        + (_WEIGHTED if records.get("inclusion") else ""),
     ]
     for name, task in document["tasks"].items():
         lines += ["", f"## {name}", "", f"Observed: {task['observed']}. Scored: {task['scored']}."]
         lines += ["", *main_table(task["methods"]), "", *_amplitude_table(task)]
+        lines += [f"\n`{label}`: {text}." for label, text in task.get("failed", {}).items()]
     lines += ["", "## Definitions", ""]
     lines += [f"- `{key}`: {text}" for key, text in document["definitions"].items()]
     return "\n".join(lines) + "\n"
@@ -261,7 +322,7 @@ def cell(method: Figures, name: str, nominal: bool = True) -> str:
         if not nominal:
             return share
         return f"{share} (nominal {100 * method['nominal_coverage'][name]:.1f})"
-    digits = 2 if name in ("spread_skill", "amplitude_ratio") else 4
+    digits = 2 if name == "spread_skill" or name in AMPLITUDES else 4
     return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(e["value"], e["low"], e["high"], d=digits)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,19 @@ from torch import Tensor
 
 from ecgdiff.diffusion.gaussian import GaussianPrior
 from ecgdiff.diffusion.schedule import Schedule
-from ecgdiff.errors import DataError, EcgDiffError
-from ecgdiff.evaluation.benchmark import Rows, SamplerMethod, Settings, run, score
-from ecgdiff.evaluation.signal import crps
+from ecgdiff.errors import DataError
+from ecgdiff.evaluation.benchmark import Rows, SamplerMethod, Settings, run
+from ecgdiff.evaluation.journal import latest
 from ecgdiff.evaluation.summary import DEFINITIONS, markdown, report, summarize
-from ecgdiff.evaluation.tasks import BlockTask, Case, LeadTask, Problem, Task
+from ecgdiff.evaluation.tasks import (
+    PAPER_TASKS,
+    BlockTask,
+    Case,
+    LeadTask,
+    Problem,
+    Task,
+    problem,
+)
 from ecgdiff.operators import Observation
 from ecgdiff.random import Generator, normal
 from ecgdiff.samplers.base import NFE, Progress, Sampler
@@ -57,12 +65,15 @@ class Exact(Sampler):
         seen = observation.operator.mask.flatten(1).numpy()  # type: ignore[attr-defined]
         noise = normal(shape, generator, torch.float64).flatten(1).numpy()
         out = np.empty_like(y)
+        levels = observation.variance.expand(len(y), 1, 1).flatten().numpy()
         for mask in np.unique(seen, axis=0):  # one factorization for all items that share a mask
             items, k = (seen == mask).all(axis=1), prior[:, mask]
-            system = k[mask] + float(observation.variance) * np.eye(mask.sum())
-            gain = np.linalg.solve(system, k.T).T
-            root = np.linalg.cholesky(prior - gain @ k.T + 1e-9 * np.eye(len(k)))
-            out[items] = y[items][:, mask] @ gain.T + self.spread * noise[items] @ root.T
+            for level in np.unique(levels[items]):
+                part = items & (levels == level)
+                system = k[mask] + level * np.eye(mask.sum())
+                gain = np.linalg.solve(system, k.T).T
+                root = np.linalg.cholesky(prior - gain @ k.T + 1e-9 * np.eye(len(k)))
+                out[part] = y[part][:, mask] @ gain.T + self.spread * noise[part] @ root.T
         return torch.from_numpy(out).reshape(shape)
 
 
@@ -120,10 +131,13 @@ def test_exact_draws_are_calibrated(prior: FakePrior, cases: list[Case], tmp_pat
     figures = report(TASKS, methods, cases, rows, SETTINGS, resamples=50)
     for task in TASKS:
         good, narrow = (figures[task.name]["methods"][m] for m in ("exact", "narrow"))
-        assert good["nominal_coverage"] == {"coverage_90": 0.818182, "coverage_50": 0.5}
-        for name, expected in (("coverage_90", 9 / 11), ("coverage_50", 0.5), ("spread_skill", 1)):
+        nominal = {"coverage_90": 9 / 11, "coverage_80": 0.8, "coverage_50": 0.5}
+        assert good["nominal_coverage"] == pytest.approx(nominal, abs=1e-6)
+        for name, expected in {**nominal, "spread_skill": 1}.items():
             assert good["scores"][name]["value"] == pytest.approx(expected, abs=0.05)
             assert narrow["scores"][name]["value"] < expected - 0.15
+        np.testing.assert_allclose(good["ranks"], 1 / 11, atol=0.02)
+        assert min(narrow["ranks"][0], narrow["ranks"][-1]) > 2 / 11
         assert good["scores"]["amplitude_ratio"]["value"] == pytest.approx(1, abs=0.2)
         assert good["scores"]["amplitude_ratio_mean"]["value"] < 0.8
         assert good["scores"]["crps"]["value"] < narrow["scores"]["crps"]["value"]
@@ -190,32 +204,102 @@ def test_report_names_missing_rows(cases: list[Case], tmp_path: Path) -> None:
         report(TASKS, methods, cases, rows, SETTINGS)
 
 
-def test_score_by_brute_force() -> None:
-    rng = np.random.default_rng(1)
-    draws, truth = rng.normal(size=(5, 3, 20)), rng.normal(size=(3, 20))
-    scored = np.zeros((3, 20), dtype=bool)
-    scored[1:, 4:9] = True
-    s = score(draws, truth, scored)
-    x, y = draws[:, 1:, 4:9], truth[1:, 4:9]
-    expected = {
-        "mae_draw": np.abs(x - y).mean(axis=(0, 2)),
-        "mae_mean": np.abs(x.mean(axis=0) - y).mean(axis=1),
-        "mae_median": np.abs(np.median(x, axis=0) - y).mean(axis=1),
-        "mse_mean": ((x.mean(axis=0) - y) ** 2).mean(axis=1),
-        "crps": crps(x, y).mean(axis=1),
-        "variance": x.var(axis=0, ddof=1).mean(axis=1),
-        "amplitude_true": y.max(axis=1) - y.min(axis=1),
-        "amplitude_draws": x.max(axis=2) - x.min(axis=2),
-        "rmse_draw": np.mean([np.sqrt(((d - y) ** 2).mean()) for d in x]),
-        "rmse_mean": np.sqrt(((x.mean(axis=0) - y) ** 2).mean()),
+FAILING = "ptbxl-3"
+
+
+@dataclass
+class Broken:
+    """Fails on one record, alone or in a batch; on all if asked."""
+
+    all: bool = False
+    label: str = "broken"
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    calls: tuple[int, int] = (0, 0)
+
+    def __call__(self, problems: Sequence[Problem]) -> list[NDArray[np.floating]]:
+        if self.all or any(p.name == FAILING for p in problems):
+            raise RuntimeError("no electricity")
+        return [np.zeros((1, *p.y.shape)) for p in problems]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_failed_records_are_rows_with_their_reason(
+    batch: int, cases: list[Case], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    keep = {"batch": batch, "keep_errors": True}
+    rows = list(run(TASKS, every(Broken()), cases[:8], Rows(path), SETTINGS, **keep))
+    assert len(rows) == 16
+    lost = [row for row in rows if "error" in row]
+    assert [(r["task"], r["ecg_id"]) for r in lost] == [("leads", 3), ("block", 3)]
+    assert lost[0]["error"] == {"type": "RuntimeError", "message": "no electricity"}
+    assert "scores" not in lost[0]
+    figures = report(TASKS, every(Broken()), cases[:8], Rows(path), SETTINGS, resamples=5)
+    assert figures["leads"]["methods"]["broken"]["records"] == 7
+    assert figures["leads"]["failed"] == {
+        "broken": "1 of 8 failed (1 RuntimeError: no electricity)"
     }
-    for name, value in expected.items():
-        np.testing.assert_allclose(s[name], value, rtol=1e-5)
 
 
-def test_score_refuses_diverged_draws() -> None:
-    with pytest.raises(EcgDiffError, match="not finite"):
-        score(np.full((2, 1, 4), np.nan), np.zeros((1, 4)), np.ones((1, 4), dtype=bool))
+def test_failed_records_are_computed_again_only_on_request(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    list(run(TASKS, every(Broken()), cases[:5], Rows(path), SETTINGS, keep_errors=True))
+    healed = Counting(label="broken")
+    assert list(run(TASKS, every(healed), cases[:5], Rows(path), SETTINGS)) == []
+    again = list(run(TASKS, every(healed), cases[:5], Rows(path), SETTINGS, retry_failed=True))
+    assert [row["ecg_id"] for row in again] == [3, 3]
+    assert healed.seen == [FAILING, FAILING]
+    assert len(Rows(path).rows) == 12  # nothing is rewritten
+    assert sum("error" in row for row in latest(Rows(path).rows)) == 0
+    assert len(latest(Rows(path).rows)) == 10
+
+
+def test_errors_are_raised_unless_they_are_to_be_kept(cases: list[Case], tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no electricity"):
+        list(run(TASKS, every(Broken()), cases[:5], Rows(tmp_path / "rows.jsonl"), SETTINGS))
+    assert [r["ecg_id"] for r in Rows(tmp_path / "rows.jsonl").rows] == [0, 1, 2]
+
+
+def test_a_reader_and_its_name_go_together(cases: list[Case], tmp_path: Path) -> None:
+    rows, named = Rows(tmp_path / "rows.jsonl"), replace(SETTINGS, reader="someone")
+    with pytest.raises(ValueError, match="Give a reader and its name"):
+        next(run(TASKS, every(Counting()), cases, rows, named))
+
+
+def test_a_method_that_always_fails_has_no_figures_but_is_named(
+    cases: list[Case], tmp_path: Path
+) -> None:
+    rows, methods = Rows(tmp_path / "rows.jsonl"), every(Broken(all=True), Counting())
+    list(run(TASKS, methods, cases[:4], rows, SETTINGS, keep_errors=True))
+    figures = report(TASKS, methods, cases[:4], rows, SETTINGS, resamples=5)
+    assert list(figures["leads"]["methods"]) == ["zero"]
+    assert figures["leads"]["failed"]["broken"].startswith("4 of 4 failed")
+
+
+GOLDEN = {"leads": "62ba2e5e4cd22b39", "block": "baaefc2d3a5822e2"}
+
+
+@pytest.mark.parametrize("name", PAPER_TASKS)
+def test_rows_of_the_first_figures_are_still_those_of_the_same_settings(name: str) -> None:
+    """The fingerprints are those of the committed rows."""
+    mean = Counting(label="mean", arguments={"train": "folds 1-8"})
+    settings = Settings(10, 0, 0.02, "0.1.0")
+    assert settings.fingerprint(PAPER_TASKS[name], mean) == GOLDEN[name]
+    assert replace(settings, reader="c").fingerprint(PAPER_TASKS[name], mean) != GOLDEN[name]
+
+
+def test_noise_may_differ_in_a_batch(prior: FakePrior, cases: list[Case]) -> None:
+    """A batch of records with noise of their own gives what each gives alone."""
+    problems = [
+        replace(problem(TASKS[0], case, 0, 0.1), noise=noise)
+        for case, noise in zip(cases, (0.05, 0.1, 0.4), strict=False)
+    ]
+    exact = method(prior)
+    for p, together in zip(problems, exact(problems), strict=True):
+        np.testing.assert_allclose(together, exact([p])[0], rtol=1e-9)
+    assert not np.allclose(exact(problems[:1])[0], exact([replace(problems[0], noise=0.4)])[0])
 
 
 def test_summary_needs_two_records() -> None:
@@ -224,8 +308,8 @@ def test_summary_needs_two_records() -> None:
 
 
 def test_markdown_shows_every_method(prior: FakePrior, cases: list[Case], tmp_path: Path) -> None:
-    rows, methods = Rows(tmp_path / "rows.jsonl"), every(method(prior), Counting())
-    list(run(TASKS, methods, cases[:6], rows, SETTINGS))
+    rows, methods = Rows(tmp_path / "rows.jsonl"), every(method(prior), Counting(), Broken())
+    list(run(TASKS, methods, cases[:6], rows, SETTINGS, keep_errors=True))
     tasks = report(TASKS, methods, cases[:6], rows, SETTINGS, resamples=20)
     document = {
         "command": "python -m ecgdiff.evaluation",
@@ -241,3 +325,4 @@ def test_markdown_shows_every_method(prior: FakePrior, cases: list[Case], tmp_pa
     assert sum(line.startswith("| zero |") for line in lines) == 4  # scores and amplitudes
     assert "(nominal 81.8)" in text
     assert "| 3 + 2 |" in text
+    assert text.count("`broken`: 1 of 6 failed (1 RuntimeError: no electricity).") == 2

@@ -1,8 +1,9 @@
 """The command from its arguments to its files, on synthetic records and a Gaussian prior."""
 
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,13 @@ from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.diffusion.gaussian import GaussianPrior
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.ecg.leads import LEADS_8
+from ecgdiff.errors import DataError
 from ecgdiff.evaluation import __main__ as command
+from ecgdiff.evaluation import running
+from ecgdiff.evaluation.parquet import read_header, read_rows
 from ecgdiff.evaluation.records import draw_list, read_list
+
+pytest.importorskip("pyarrow")
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,11 @@ class SmallData:
 
     def rows(self, folds: Sequence[int]) -> list[Any]:
         return [
-            SimpleNamespace(ecg_id=10 * f + k, patient_id=10 * f + k)
+            SimpleNamespace(
+                ecg_id=10 * f + k,
+                patient_id=10 * f + k,
+                statements=frozenset({"CRBBB"} if k == 1 else {"NORM"}),
+            )
             for f in folds
             for k in range(3)
         ]
@@ -54,10 +64,11 @@ def arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         name="gauss",
         config={"sha256": "abc"},
     )
-    monkeypatch.setattr(command, "PTBXL", SmallData)
-    monkeypatch.setattr(command, "load_prior", lambda name: prior)
+    monkeypatch.setattr(running, "PTBXL", SmallData)
+    monkeypatch.setattr(running, "load_prior", lambda name: prior)
     draw_list(SmallData().rows([10]), count=3).write(tmp_path / "list.json")
     common = [
+        "run",
         "--root",
         "x",
         "--out",
@@ -76,12 +87,12 @@ def test_command_writes_and_resumes(
     out = tmp_path / "out"
     lines = (out / "first_figures.jsonl").read_text(encoding="utf-8").splitlines()
     keys = [(r["method"], r["ecg_id"]) for r in map(json.loads, lines)]
-    assert len(keys) == len(set(keys)) == 4 * 3
+    assert len(keys) == len(set(keys)) == 5 * 3
     document = json.loads((out / "first_figures.json").read_text(encoding="utf-8"))
     assert document["records"]["ecg_ids"] == [100, 101, 102]
     assert document["priors"] == {"gauss": "abc"}
     methods = document["tasks"]["leads"]["methods"]
-    assert list(methods) == ["surrogate:steps=2", "gaussian", "mean", "ridge"]
+    assert list(methods) == ["surrogate:steps=2", "gaussian", "mean", "ridge", "neighbors"]
     assert methods["surrogate:steps=2"]["arguments"]["steps"] == 2
     assert methods["surrogate:steps=2"]["calls"] == {"forward": 2, "vjp": 0}
     assert "--root PTBXL_DIR" in document["command"]
@@ -100,12 +111,16 @@ def test_list_is_drawn_by_the_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "PTBXL", SmallData)
-    assert command.main(["--root", "x", "--write-list", str(tmp_path / "l.json")]) == 1
+    common = ["list", str(tmp_path / "l.json"), "--root", "x"]
+    assert command.main(common) == 1
     assert "3 patients, fewer than 100" in capsys.readouterr().err
-    drawn = ["--write-list", str(tmp_path / "l.json"), "--fold", "9", "--count", "2"]
-    assert command.main(["--root", "x", *drawn]) == 0
+    assert command.main([*common, "--fold", "9", "--count", "2"]) == 0
     chosen = read_list(tmp_path / "l.json")
     assert (chosen.name, chosen.fold, len(chosen.ecg_ids)) == ("fold9_2", 9, 2)
+    assert command.main([*common, "--count", "2", "--conditions"]) == 0
+    chosen = read_list(tmp_path / "l.json")
+    assert dict(zip(chosen.ecg_ids, chosen.inclusion, strict=True))[101] == 1.0
+    assert sorted(chosen.inclusion) == [0.5, 1.0]
 
 
 def test_samplers_without_controls(arguments: list[str], tmp_path: Path) -> None:
@@ -126,4 +141,139 @@ def test_wrong_samplers_are_refused(
 @pytest.mark.parametrize("draws", ["0", "-1", "x"])
 def test_wrong_numbers_are_refused(draws: str) -> None:
     with pytest.raises(SystemExit):
-        command.main(["--root", "x", "--draws", draws])
+        command.main(["run", "--root", "x", "--draws", draws])
+
+
+def test_parquet_holds_the_journal_and_what_is_known_of_records(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    assert command.main([*arguments, "--no-controls"]) == 0
+    assert command.main([*arguments, "--limit", "2"]) == 0  # more methods, fewer records
+    out = tmp_path / "out"
+    lines = (out / "first_figures.jsonl").read_text(encoding="utf-8").splitlines()
+    journal = [row for row in map(json.loads, lines) if row["ecg_id"] < 102]
+    found = read_rows(out / "rows.parquet")
+    assert [row.pop("statements") for row in found[:2]] == [["NORM"], ["CRBBB"]]
+    for row in found:
+        row.pop("statements", None)
+        assert row.pop("weight") == 1.0
+    assert found == journal
+    header = read_header(out / "rows.parquet")
+    assert len(header["commands"]) == 2
+    assert header["records"]["ecg_ids"] == [100, 101]
+    assert header["settings"]["draws"] == 3
+
+
+def test_rows_of_other_settings_are_refused_whatever_the_method(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([*arguments, "--no-controls"]) == 0
+    other = ["--seed", "1", "--sampler", "ddnm:steps=2", "--no-controls"]
+    assert command.main([*arguments[:-2], *other]) == 1
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_table_and_figure_of_a_weighted_run(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = read_list(tmp_path / "list.json")
+    replace(chosen, inclusion=(0.25, 1.0, 0.25)).write(tmp_path / "list.json")
+    noisy = [*arguments, "--no-controls", "--task", "noisy"]
+    assert command.main(noisy) == 0
+    assert "weighted by their inverse inclusion probability" in capsys.readouterr().out
+    rows = str(tmp_path / "out")
+    assert command.main(["table", rows, "--resamples", "9", "--task", "noisy"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("\n| surrogate:steps=2 | 3 |") == 2
+    assert "1 taken with certainty, 2 drawn" in text
+    latex = ["--format", "latex", "--out", str(tmp_path / "t.tex"), "--resamples", "9"]
+    assert command.main(["table", rows, *latex]) == 0
+    assert (tmp_path / "t.tex").read_text(encoding="utf-8").count(r"\begin{tabular}") == 2
+    page = tmp_path / "f.html"
+    assert command.main(["figure", rows, "--out", str(page), "--resamples", "9"]) == 0
+    assert "surrogate:steps=2" in page.read_text(encoding="utf-8")
+    assert command.main(["table", str(tmp_path)]) == 1
+    assert "no readable Parquet" in capsys.readouterr().err
+
+
+def test_ridge_for_the_noisy_lead_is_fitted_to_noisy_leads(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    arguments = [a for a in arguments if a not in ("--sampler", "surrogate:steps=2")]
+    assert command.main([*arguments, "--task", "noisy", "--limit", "2"]) == 0
+    document = json.loads((tmp_path / "out" / "first_figures.json").read_text(encoding="utf-8"))
+    methods = document["tasks"]["noisy"]["methods"]
+    assert list(methods) == ["gaussian", "mean", "ridge", "neighbors"]
+    assert "12 dB" in methods["ridge"]["arguments"]["disturbed"]
+    args = command._parser().parse_args([*arguments, "--task", "all"])
+    offered = running._methods(args, SmallData(), running.CHOICES["all"], [])
+    assert {n for n, ms in offered.items() if "ridge" in [m.label for m in ms]} == {
+        "leads",
+        "noisy",
+    }
+    leads, noisy = (offered[n][-1].controls.ridge for n in ("leads", "noisy"))
+    # All leads are alike: from a clean one the others follow, from a noisy one less of them.
+    assert 1.2 * leads.validation_rmse < noisy.validation_rmse
+
+
+def test_missing_folds_stop_the_command_and_fail_no_record(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def signals(self: SmallData, folds: Sequence[int], leads: tuple[str, ...] = LEADS_8) -> Any:
+        raise DataError("records of fold 3 are missing")
+
+    whole = SmallData.signals
+    monkeypatch.setattr(
+        SmallData, "signals", lambda s, f, leads: (whole if 10 in f else signals)(s, f, leads)
+    )
+    assert command.main(arguments) == 1
+    assert "records of fold 3 are missing" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "first_figures.jsonl").exists()
+
+
+class Fixed:
+    """A classifier that is as sure of all."""
+
+    name, config, sampling_rate = "fixed", {"sha256": "f00"}, 100.0
+    classes = ("AFIB", "CRBBB", "NORM")
+
+    def probabilities(self, signal: NDArray[np.floating], /) -> NDArray[np.floating]:
+        assert signal.shape[1:] == (12, 1000)
+        return np.tile([0.1, 0.2, 0.7], (len(signal), 1))
+
+
+def test_a_classifier_reads_every_draw(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    module = SimpleNamespace(load_classifier=lambda name: Fixed())
+    monkeypatch.setitem(sys.modules, "ecgdiff.classifier", module)
+    reading = [*arguments, "--no-controls", "--limit", "2", "--classifier", "fixed"]
+    assert command.main(reading) == 0
+    row = read_rows(tmp_path / "out" / "rows.parquet")[1]
+    assert row["probabilities"] == {
+        "draws": {"CRBBB": [0.2] * 3, "AFIB": [0.1] * 3},
+        "mean": {"AFIB": 0.1, "CRBBB": 0.2, "NORM": 0.7},
+    }
+    assert row["statements"] == ["CRBBB"]
+    header = read_header(tmp_path / "out" / "rows.parquet")
+    assert header["settings"]["reader"] == "fixed f00"
+    assert "--classifier fixed" in header["commands"][0]
+    assert command.main([*arguments, "--no-controls", "--limit", "2"]) == 1
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_a_stopped_run_says_how_to_go_on(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*args: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run", stop)
+    assert command.main(arguments) == 130
+    assert "run again" in capsys.readouterr().err

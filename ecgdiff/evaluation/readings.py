@@ -1,0 +1,242 @@
+"""What a classifier reads from reconstructions: who has a condition, by method (Table 5).
+
+The probability of a record is the average over its draws. It is judged against the statements of
+PTB-XL: ranking (AUROC, average precision), decisions at thresholds that were chosen on real ECGs
+of fold 9 and, if a run on fold 9 is given, on the same method's reconstructions there (a
+reconstruction shifts scores), and calibration. Intervals are over patients; the difference from a
+reference is computed within each replicate.
+
+Controls on the same records: the real ECG (ceiling), what was observed with all else zero (floor),
+and a classifier that was trained on lead I alone, where lead I is all that was observed.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgdiff.classifier import Classifier
+from ecgdiff.data.statements import CONDITIONS
+from ecgdiff.diagnosis.calibration import RULES, threshold
+from ecgdiff.ecg.leads import LEADS_8, derive_12
+from ecgdiff.evaluation.bootstrap import intervals, replicates
+from ecgdiff.evaluation.diagnosis import (
+    aurocs,
+    average_precisions,
+    balanced_accuracies,
+    brier_scores,
+    calibration_errors,
+)
+from ecgdiff.evaluation.journal import Row
+from ecgdiff.evaluation.tables import Table
+from ecgdiff.evaluation.tasks import Case, Problem, Task, problem
+
+__all__ = ["COLUMNS", "control_rows", "figures", "own_thresholds", "tables"]
+
+Array = NDArray[np.float64]
+Thresholds = Mapping[str, Array]
+Figures = dict[str, dict[str, dict[str, list[float | None]]]]
+REAL, FLOOR, ONE_LEAD = "real ECG", "observed, else zero", "lead-I classifier"
+COLUMNS = {
+    "auroc": "AUROC",
+    "average_precision": "AP",
+    "youden": "bal. acc., Youden",
+    "f1": "bal. acc., F1",
+    "own youden": "bal. acc., own Youden",
+    "own f1": "bal. acc., own F1",
+    "brier": "Brier",
+    "ece": "cal. error",
+}
+
+
+def control_rows(
+    task: Task,
+    records: Sequence[Case],
+    weights: Mapping[int, float],
+    classifier: Classifier,
+    one_lead: Classifier,
+    *,
+    seed: int,
+    noise: float,
+) -> list[Row]:
+    """Reads the controls of a task.
+
+    Arguments:
+        task: What is observed.
+        records: The records.
+        weights: The inverse inclusion probability of each.
+        classifier: The one that read the reconstructions.
+        one_lead: A classifier of lead I; it is asked where lead I alone was observed.
+        seed: The run's seed, for masks and noise.
+        noise: The standard deviation of the noise in mV.
+
+    Returns:
+        One row per record and control, with probabilities and without scores.
+    """
+    rows = []
+    for case in records:
+        given = problem(task, case, seed, noise)
+        mask, scored = task.masks(case, seed)
+        at = np.flatnonzero((mask | scored).any(axis=0))
+        span = slice(at[0], at[-1] + 1)
+        shown = {
+            REAL: (classifier, derive_12(case.truth[:, span])),
+            FLOOR: (classifier, _observed_12(given)[:, span]),
+        }
+        if mask.any(axis=1).tolist() == [lead == "I" for lead in LEADS_8]:
+            shown[ONE_LEAD] = (one_lead, derive_12(given.y[:, span]))
+        for name, (reader, signal) in shown.items():
+            found = dict(
+                zip(reader.classes, reader.probabilities(signal[None])[0].tolist(), strict=True)
+            )
+            rows.append(
+                {
+                    "task": task.name,
+                    "method": name,
+                    "ecg_id": case.ecg_id,
+                    "patient_id": case.patient_id,
+                    "weight": weights[case.ecg_id],
+                    "statements": sorted(case.statements),
+                    "probabilities": {"mean": found},
+                }
+            )
+    return rows
+
+
+def _observed_12(given: Problem) -> NDArray[np.float32]:
+    """Twelve leads, zero where they were neither observed nor follow from what was."""
+    limb = np.broadcast_to(given.mask[0] & given.mask[1], (6, given.mask.shape[1])).copy()
+    limb[:2] = given.mask[:2]
+    known = np.concatenate([limb, given.mask[2:]])
+    return np.where(known, derive_12(given.y), np.float32(0))
+
+
+def own_thresholds(rows: Sequence[Row]) -> dict[str, Array]:
+    """Chooses thresholds on the reconstructions of one method, by rule, one per condition.
+
+    Arguments:
+        rows: Its rows on records of fold 9, of one task.
+
+    Returns:
+        By rule an array; NaN where too few kinds of records are there.
+    """
+    labels, scores = _labels(rows), _scores(rows)
+    both = (labels.min(0) == 0) & (labels.max(0) == 1)
+    return {
+        rule: np.array(
+            [
+                threshold(rule, labels[:, k], scores[:, k]) if both[k] else np.nan
+                for k in range(len(CONDITIONS))
+            ]
+        )
+        for rule in RULES
+    }
+
+
+def figures(
+    methods: Mapping[str, Sequence[Row]],
+    thresholds: Mapping[str, Thresholds],
+    own: Mapping[str, Thresholds],
+    reference: str,
+    *,
+    resamples: int = 1000,
+) -> Figures:
+    """Judges every method on the same records.
+
+    Arguments:
+        methods: The rows of each method, in the same order of records.
+        thresholds: For each method, by rule, the thresholds of the classifier that read it.
+        own: The same from :func:`own_thresholds`, where there are any.
+        reference: The method from which differences are taken.
+        resamples: Bootstrap replicates.
+
+    Returns:
+        By method and figure the lists `value`, `low`, `high`, one number per condition,
+        None where there is none.
+
+    Raises:
+        ValueError: If the methods were not read on the same records.
+    """
+    some = next(iter(methods.values()))
+    ids = [row["ecg_id"] for row in some]
+    if other := [m for m, rows in methods.items() if [r["ecg_id"] for r in rows] != ids]:
+        raise ValueError(f"{other[0]} was not read on the same records as the others.")
+    labels, weights = _labels(some), np.array([row["weight"] for row in some])
+    scores = {name: _scores(rows) for name, rows in methods.items()}
+
+    def statistic(at: NDArray[np.intp]) -> dict[str, Array]:
+        found = {}
+        for name, p in scores.items():
+            y, q, w = labels[at], p[at], weights[at]
+            found[f"{name}/auroc"] = aurocs(y, q, w)
+            found[f"{name}/average_precision"] = average_precisions(y, q, w)
+            for rule in RULES:
+                found[f"{name}/{rule}"] = balanced_accuracies(y, q, thresholds[name][rule], w)
+                if name in own:
+                    found[f"{name}/own {rule}"] = balanced_accuracies(y, q, own[name][rule], w)
+            found[f"{name}/brier"] = brier_scores(y, q, w)
+            found[f"{name}/ece"] = calibration_errors(y, q, w)
+        for name in scores:
+            for key in ("auroc", "youden"):
+                change = found[f"{name}/{key}"] - found[f"{reference}/{key}"]
+                found[f"{name}/{key} difference"] = change
+        return found
+
+    value = statistic(np.arange(len(ids)))
+    ends = intervals(statistic, replicates([row["patient_id"] for row in some], resamples))
+    out: Figures = {name: {} for name in methods}
+    for key, v in value.items():
+        name, figure = key.rsplit("/", 1)
+        low, high = ends[key]
+        out[name][figure] = {"value": _plain(v), "low": _plain(low), "high": _plain(high)}
+    return out
+
+
+def _plain(values: Array) -> list[float | None]:
+    """Six digits, and None where there is no number."""
+    return [None if np.isnan(v) else float(f"{v:.6g}") for v in values]
+
+
+def tables(
+    found: Figures,
+    task: str,
+    note: str,
+    reference: str,
+) -> list[Table]:
+    """Makes one table per condition.
+
+    Arguments:
+        found: From :func:`figures`.
+        task: The name of the task.
+        note: What the figures were made of.
+        reference: The method from which differences were taken.
+    """
+    present = [key for key in COLUMNS if any(key in entry for entry in found.values())]
+    out = []
+    for k, code in enumerate(CONDITIONS):
+        head = ["method", *(COLUMNS[key] for key in present), f"AUROC less `{reference}`"]
+        body = [
+            [
+                f"`{name}`",
+                *(_cell(entry.get(key), k) for key in present),
+                "" if name == reference else _cell(entry["auroc difference"], k, "+.3f"),
+            ]
+            for name, entry in found.items()
+        ]
+        out.append(Table(f"{code}, task {task}", note, head, body))
+    return out
+
+
+def _cell(entry: Mapping[str, Sequence[float | None]] | None, k: int, form: str = ".3f") -> str:
+    if entry is None or entry["value"][k] is None:
+        return "-"
+    value, low, high = (format(entry[end][k], form) for end in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _labels(rows: Sequence[Row]) -> NDArray[np.int64]:
+    return np.array([[code in row["statements"] for code in CONDITIONS] for row in rows], int)
+
+
+def _scores(rows: Sequence[Row]) -> Array:
+    return np.array([[row["probabilities"]["mean"][code] for code in CONDITIONS] for row in rows])

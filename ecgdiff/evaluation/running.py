@@ -1,0 +1,323 @@
+"""From the arguments of `python -m ecgdiff.evaluation run` to its rows and files."""
+
+import argparse
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ecgdiff import __version__
+from ecgdiff.data.ptbxl import PTBXL
+from ecgdiff.diffusion.denoiser import EpsDenoiser, NetworkDenoiser
+from ecgdiff.diffusion.inpainting import InpaintingDenoiser
+from ecgdiff.ecg.leads import LEADS_8
+from ecgdiff.errors import DataError, EcgDiffError
+from ecgdiff.evaluation.benchmark import Method, Rows, SamplerMethod, Settings, finished, run
+from ecgdiff.evaluation.controls import Controls, Gaussian, Mean, RidgeControl
+from ecgdiff.evaluation.journal import failed, latest
+from ecgdiff.evaluation.neighbors import Library, Neighbors
+from ecgdiff.evaluation.parquet import read_header, require_pyarrow, write_rows
+from ecgdiff.evaluation.records import (
+    SAMPLING_RATE,
+    RecordList,
+    batches,
+    cases,
+    disturbed,
+    read_list,
+)
+from ecgdiff.evaluation.scoring import Reader
+from ecgdiff.evaluation.summary import DEFINITIONS, markdown, report
+from ecgdiff.evaluation.tasks import PAPER_TASKS, TASKS, Case, Task
+from ecgdiff.evaluation.timeleft import TimeLeft
+from ecgdiff.evaluation.unet import QuantileControl, UNetControl, load_unet
+from ecgdiff.prior import Prior, load_prior, needed_prior
+from ecgdiff.samplers import named_sampler
+from ecgdiff.samplers.base import Sampler
+
+__all__ = ["CHOICES", "evaluate"]
+
+TRAIN_FOLDS, VALID_FOLDS = range(1, 9), (9,)
+CHOICES: dict[str, list[Task]] = {
+    **{name: [task] for name, task in TASKS.items()},
+    "paper": list(PAPER_TASKS.values()),
+    "all": list(TASKS.values()),
+}
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} rows [{elapsed}{postfix}]"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that decides a run."""
+
+    tasks: Sequence[Task]
+    methods: Mapping[str, Sequence[Method]]
+    records: RecordList
+    cases: Sequence[Case]
+    settings: Settings
+    reader: Reader | None
+    header: Mapping[str, Any]
+
+
+def evaluate(args: argparse.Namespace) -> str:
+    """Computes the rows that are missing and writes the files.
+
+    Arguments:
+        args: The arguments of the command.
+
+    Returns:
+        The figures as Markdown.
+
+    Raises:
+        EcgDiffError: If arguments or data are wrong, or the folder holds rows of other settings.
+        ImportError: If pyarrow is not installed.
+    """
+    require_pyarrow()
+    plan, out = _plan(args), Path(args.out)
+    earlier = _earlier(out / "rows.parquet", plan.header)
+    rows = Rows(out / "first_figures.jsonl")
+    _compute(args, plan, rows)
+    _write_parquet(out / "rows.parquet", plan, rows, earlier)
+    document = {
+        "command": plan.header["commands"][-1],
+        **{k: plan.header[k] for k in ("settings", "torch", "priors", "records")},
+        "definitions": DEFINITIONS,
+        "tasks": report(
+            plan.tasks,
+            plan.methods,
+            plan.cases,
+            rows,
+            plan.settings,
+            weights=plan.records.weights,
+        ),
+    }
+    text = markdown(document)
+    figures = json.dumps(document, indent=1) + "\n"
+    (out / "first_figures.json").write_text(figures, encoding="utf-8")
+    (out / "first_figures.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def _plan(args: argparse.Namespace) -> _Plan:
+    data, tasks = PTBXL(args.root), CHOICES[args.task]
+    chosen = read_list(args.records)
+    if args.limit:
+        ids, inclusion = chosen.ecg_ids[: args.limit], chosen.inclusion[: args.limit]
+        chosen = replace(chosen, ecg_ids=ids, inclusion=inclusion)
+    reader, name = _reader(args)
+    settings = Settings(args.draws, args.seed, args.noise, __version__, name)
+    samplers = _samplers(args)
+    header = {
+        "commands": [_command(args)],
+        "settings": {k: v for k, v in asdict(settings).items() if v is not None},
+        "torch": torch.__version__,
+        "priors": {m.prior.name: str(m.prior.config["sha256"]) for m in samplers},
+        "records": {k: v for k, v in asdict(chosen).items() if k != "inclusion" or v},
+    }
+    methods = _methods(args, data, tasks, samplers)
+    return _Plan(tasks, methods, chosen, cases(data, chosen), settings, reader, header)
+
+
+def _methods(
+    args: argparse.Namespace, data: PTBXL, tasks: Sequence[Task], samplers: Sequence[Method]
+) -> dict[str, list[Method]]:
+    """The samplers, and the controls that apply to each task."""
+    if args.no_controls:
+        return {task.name: list(samplers) for task in tasks}
+    train, valid = partial(batches, data, TRAIN_FOLDS), partial(batches, data, VALID_FOLDS)
+    controls = Controls(train, valid, args.noise)
+    shared: list[Method] = [*samplers, Gaussian(controls, args.draws, args.seed), Mean(controls)]
+    shared += [_unet(folder, args) for folder in args.unet]
+    # What knows lead I only is asked only where nothing else was observed.
+    neighbors = Neighbors(Library(train), args.draws)
+    more: dict[str, list[Method]] = {
+        "leads": [RidgeControl(controls), neighbors],
+        "noisy": [_noisy_ridge(args, train, valid), neighbors],
+    }
+    return {task.name: [*shared, *more.get(task.name, [])] for task in tasks}
+
+
+def _unet(folder: str, args: argparse.Namespace) -> Method:
+    """A U-Net as the control that it was trained to be."""
+    model = load_unet(folder)
+    return QuantileControl(model, args.draws, args.seed) if model.levels else UNetControl(model)
+
+
+def _noisy_ridge(
+    args: argparse.Namespace,
+    train: Callable[[], Iterable[NDArray[np.float32]]],
+    valid: Callable[[], Iterable[NDArray[np.float32]]],
+) -> RidgeControl:
+    """The ridge regression fitted to records with the noise of the task."""
+    task = TASKS["noisy"]
+    controls = Controls(
+        partial(disturbed, train, task, args.seed),
+        partial(disturbed, valid, task, args.seed),
+        args.noise,
+    )
+    facts = {**RidgeControl(controls).arguments, "disturbed": task.describe()["observed"]}
+    return RidgeControl(controls, arguments=facts)
+
+
+def _compute(args: argparse.Namespace, plan: _Plan, rows: Rows) -> None:
+    """Computes what is missing, behind a bar that says how long it will take."""
+    ids = {case.ecg_id for case in plan.cases}
+    there, todo, calls = [], {}, {}
+    for task in plan.tasks:
+        for method in plan.methods[task.name]:
+            done = finished(rows, task, method, plan.settings, retry_failed=args.retry_failed)
+            there += [row for i, row in done.items() if i in ids]
+            todo[task.name, method.label] = len(ids - set(done))
+            calls[task.name, method.label] = sum(method.calls)
+            if ids - set(done):
+                _fit(method)
+    left = TimeLeft(todo, calls, there, args.workers)
+    lost = sum(map(failed, there))
+    made = run(
+        plan.tasks,
+        plan.methods,
+        plan.cases,
+        rows,
+        plan.settings,
+        batch=args.batch,
+        device=_device(args),
+        reader=plan.reader,
+        workers=args.workers,
+        keep_errors=True,
+        retry_failed=args.retry_failed,
+    )
+    total = len(there) + sum(todo.values())
+    with tqdm(initial=len(there), total=total, bar_format=_BAR) as bar:
+        for row in made:
+            left.add(row)
+            lost += failed(row)
+            seconds = left.seconds()
+            about = "?" if seconds is None else tqdm.format_interval(seconds)
+            bar.set_postfix_str(f"about {about} left, {lost} failed", refresh=False)
+            bar.update()
+
+
+def _fit(method: Method) -> None:
+    """Fits a control once, before workers copy it; missing folds are no failure of a record."""
+    if isinstance(method, Gaussian | Mean | RidgeControl):
+        _ = method.controls.mean
+    elif isinstance(method, Neighbors):
+        _ = method.library.members
+
+
+def _earlier(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+    """The header of an earlier run in the folder, if there was one."""
+    if not path.exists():
+        return {}
+    found = read_header(path)
+    if found["settings"] != header["settings"]:
+        raise DataError(
+            f"{path} holds rows made with other settings ({found['settings']}, now "
+            f"{header['settings']}). Choose another --out, or delete the files in the folder."
+        )
+    return found
+
+
+def _write_parquet(path: Path, plan: _Plan, rows: Rows, earlier: Mapping[str, Any]) -> None:
+    """Writes the rows of all methods there are, with what is known of each record."""
+    header = {
+        **plan.header,
+        "commands": list(dict.fromkeys([*earlier.get("commands", ()), *plan.header["commands"]])),
+        "priors": {**earlier.get("priors", {}), **plan.header["priors"]},
+    }
+    known = {
+        case.ecg_id: {
+            "weight": plan.records.weights[case.ecg_id],
+            "statements": sorted(case.statements),
+        }
+        for case in plan.cases
+    }
+    found = [
+        {**row, **known[row["ecg_id"]]} for row in latest(rows.rows) if row["ecg_id"] in known
+    ]
+    write_rows(path, found, header)
+
+
+def _reader(args: argparse.Namespace) -> tuple[Reader | None, str | None]:
+    """The classifier asked for, and what identifies it."""
+    if args.classifier is None:
+        return None, None
+    from ecgdiff.classifier import load_classifier
+
+    classifier = load_classifier(args.classifier)
+    if classifier.sampling_rate != SAMPLING_RATE:
+        raise EcgDiffError(
+            f"The classifier {classifier.name} reads {classifier.sampling_rate:g} Hz; the "
+            f"evaluation needs one for {SAMPLING_RATE:g} Hz."
+        )
+    return classifier, f"{classifier.name} {classifier.config['sha256']}"
+
+
+def _samplers(args: argparse.Namespace) -> list[SamplerMethod]:
+    """The samplers asked for, each with its prior."""
+    methods, priors = [], dict[str, Prior]()
+    for text in dict.fromkeys(args.sampler):
+        try:
+            sampler = named_sampler(text)
+        except ValueError as error:
+            raise EcgDiffError(f"--sampler {text}: {error}") from error
+        name = args.prior or needed_prior(sampler)
+        if name not in priors:
+            priors[name] = _prior(name, args.device)
+        prior = priors[name]
+        model = str(prior.config["sha256"])
+        facts = {"class": type(sampler).__name__, **_fields(sampler), "model": model}
+        methods.append(
+            SamplerMethod(text, sampler, prior, args.draws, args.seed, facts, args.device)
+        )
+    return methods
+
+
+def _prior(name: str, device: str) -> Prior:
+    prior = load_prior(name)
+    if (prior.leads, prior.n_samples, prior.sampling_rate) != (LEADS_8, 1000, SAMPLING_RATE):
+        raise EcgDiffError(
+            f"The prior {prior.name} models leads {', '.join(prior.leads)}, {prior.n_samples} "
+            f"samples at {prior.sampling_rate} Hz; the evaluation needs {', '.join(LEADS_8)}, "
+            "1000 samples at 100 Hz."
+        )
+    if isinstance(prior.denoiser, NetworkDenoiser | EpsDenoiser | InpaintingDenoiser):
+        prior.denoiser.net.to(device)
+    return prior
+
+
+def _fields(sampler: Sampler) -> dict[str, Any]:
+    """The sampler's arguments, values that JSON does not know as text."""
+    fields: dict[str, Any] = asdict(sampler) if is_dataclass(sampler) else {}
+    return json.loads(json.dumps(fields, default=str))
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command to run again; the place of the data set is the reader's own."""
+    parts = ["python", "-m", "ecgdiff.evaluation", "run", "--root", "PTBXL_DIR"]
+    parts += ["--task", args.task]
+    for text in args.sampler:
+        parts += ["--sampler", text]
+    if args.no_controls:
+        parts.append("--no-controls")
+    for name in ("prior", "classifier", "draws", "seed", "noise", "records", "limit", "batch"):
+        if getattr(args, name) is not None:
+            parts += [f"--{name}", str(getattr(args, name))]
+    parts += ["--workers", str(args.workers)] if args.workers > 1 else []
+    return shlex.join([*parts, "--device", args.device, "--out", args.out])
+
+
+def _device(args: argparse.Namespace) -> str:
+    """A word on the machine that the seconds belong to."""
+    if torch.device(args.device).type == "cuda":
+        return torch.cuda.get_device_name(args.device)
+    threads = torch.get_num_threads() if args.workers == 1 else 1
+    beside = f", {args.workers} at a time" if args.workers > 1 else ""
+    return f"{args.device}, {threads} thread{'s' if threads > 1 else ''}{beside}"

@@ -1,0 +1,123 @@
+"""What a row holds of one reconstructed record: its errors, its ranks, what a classifier reads."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgdiff.data.statements import CONDITIONS
+from ecgdiff.ecg.leads import derive_12
+from ecgdiff.errors import EcgDiffError
+from ecgdiff.evaluation.calibration import coverage
+from ecgdiff.evaluation.signal import crps, mae, peak_to_peak, rmse
+from ecgdiff.evaluation.tasks import Problem
+
+__all__ = ["LEVELS", "Reader", "rank_counts", "read", "score"]
+
+LEVELS = (0.9, 0.8, 0.5)
+
+
+class Reader(Protocol):
+    """Reads ECGs: :class:`ecgdiff.classifier.Classifier` is one."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The SCP codes it knows."""
+
+    def probabilities(self, signal: NDArray[np.floating], /) -> NDArray[np.floating]:
+        """Gives probabilities (n, classes) of ECGs (n, 12, time) in mV at 100 Hz."""
+
+
+def score(
+    draws: NDArray[np.floating], truth: NDArray[np.floating], scored: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Scores one record.
+
+    Arguments:
+        draws: With shape (draws, leads, time), mV; one draw is a point estimate.
+        truth: With shape (leads, time), mV.
+        scored: True where scored, same shape; the same number of samples in each lead that is
+            scored at all.
+
+    Returns:
+        Lists with one number per scored lead, or one row of them per draw, in mV and mV²; spread,
+        coverage and ranks (m + 1 counts per lead) only for m >= 2 draws. `rmse_draw` and
+        `rmse_mean` are single numbers over all scored samples.
+
+    Raises:
+        EcgDiffError: If a draw is not finite.
+    """
+    if not np.isfinite(draws).all():
+        raise EcgDiffError("A reconstruction holds values that are not finite; nothing to score.")
+    leads = np.flatnonzero(scored.any(axis=1))
+    y = np.stack([truth[k, scored[k]] for k in leads]).astype(np.float64)
+    x = np.stack([draws[:, k, scored[k]] for k in leads], axis=1).astype(np.float64)
+    mean = x.mean(axis=0)
+    out: dict[str, Any] = {
+        "mae_draw": mae(x, y).mean(axis=0),
+        "mae_mean": mae(mean, y),
+        "mae_median": mae(np.median(x, axis=0), y),
+        "rmse_draw_lead": rmse(x, y).mean(axis=0),
+        "mse_mean": np.square(rmse(mean, y)),
+        "crps": crps(x, y).mean(axis=-1),
+        "amplitude_true": peak_to_peak(y),
+        "amplitude_draws": peak_to_peak(x),
+        "amplitude_mean": peak_to_peak(mean),
+        "rmse_draw": rmse(x.reshape(len(x), -1), y.reshape(-1)).mean(),
+        "rmse_mean": rmse(mean.reshape(-1), y.reshape(-1)),
+    }
+    if len(x) > 1:
+        out["variance"] = x.var(axis=0, ddof=1).mean(axis=-1)
+        for level in LEVELS:
+            out[f"coverage_{100 * level:.0f}"] = coverage(x, y, level).mean(axis=-1)
+    rounded = {name: _rounded(np.asarray(value)) for name, value in out.items()}
+    return rounded | ({"ranks": rank_counts(x, y).tolist()} if len(x) > 1 else {})
+
+
+def rank_counts(draws: NDArray[np.floating], truth: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Counts how often the truth has each rank among the draws.
+
+    Arguments:
+        draws: The m draws, with shape (m, leads, time).
+        truth: The true signal, with shape (leads, time).
+
+    Returns:
+        For each lead the number of samples with 0, 1, ... m draws below the truth, with shape
+        (leads, m + 1); equal numbers are expected of calibrated draws.
+    """
+    ranks = (draws < truth).sum(axis=0)
+    return np.stack([np.bincount(lead, minlength=len(draws) + 1) for lead in ranks])
+
+
+def read(
+    reader: Reader, draws: NDArray[np.floating], problem: Problem, scored: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Lets a classifier read each draw, with what was observed put back as it was observed.
+
+    It reads the shortest stretch that holds all that is observed or scored, that is, the whole
+    record or the crop of the block task, on 12 leads.
+
+    Arguments:
+        reader: The classifier.
+        draws: With shape (draws, 8, time), mV.
+        problem: What was observed.
+        scored: True where scored, with shape (8, time).
+
+    Returns:
+        `draws`: the probabilities of `CONDITIONS` in each draw; `mean`: those of all classes,
+        averaged over draws.
+    """
+    whole = np.where(problem.mask, problem.y, draws)
+    at = np.flatnonzero((problem.mask | scored).any(axis=0))
+    found = reader.probabilities(derive_12(whole[..., at[0] : at[-1] + 1]))
+    by_class = dict(zip(reader.classes, np.asarray(found).T, strict=True))
+    return {
+        "draws": {code: _rounded(by_class[code]) for code in CONDITIONS if code in by_class},
+        "mean": {code: _rounded(values.mean()) for code, values in by_class.items()},
+    }
+
+
+def _rounded(values: NDArray[np.floating]) -> Any:
+    """Six significant digits as plain numbers, so that a row stays readable."""
+    return np.vectorize(lambda v: float(f"{v:.6g}"), otypes=[float])(values).tolist()

@@ -1,0 +1,95 @@
+"""What a row holds: scores and ranks by brute force, and what a classifier is given to read."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ecgdiff.ecg.leads import LEADS_12
+from ecgdiff.errors import EcgDiffError
+from ecgdiff.evaluation.calibration import coverage
+from ecgdiff.evaluation.scoring import rank_counts, read, score
+from ecgdiff.evaluation.signal import crps
+from ecgdiff.evaluation.tasks import TASKS, Case, problem
+
+
+def test_score_by_brute_force() -> None:
+    rng = np.random.default_rng(1)
+    draws, truth = rng.normal(size=(5, 3, 20)), rng.normal(size=(3, 20))
+    scored = np.zeros((3, 20), dtype=bool)
+    scored[1:, 4:9] = True
+    s = score(draws, truth, scored)
+    x, y = draws[:, 1:, 4:9], truth[1:, 4:9]
+    expected = {
+        "mae_draw": np.abs(x - y).mean(axis=(0, 2)),
+        "mae_mean": np.abs(x.mean(axis=0) - y).mean(axis=1),
+        "mae_median": np.abs(np.median(x, axis=0) - y).mean(axis=1),
+        "mse_mean": ((x.mean(axis=0) - y) ** 2).mean(axis=1),
+        "crps": crps(x, y).mean(axis=1),
+        "variance": x.var(axis=0, ddof=1).mean(axis=1),
+        "amplitude_true": y.max(axis=1) - y.min(axis=1),
+        "amplitude_draws": x.max(axis=2) - x.min(axis=2),
+        "coverage_80": coverage(x, y, 0.8).mean(axis=1),
+        "rmse_draw": np.mean([np.sqrt(((d - y) ** 2).mean()) for d in x]),
+        "rmse_mean": np.sqrt(((x.mean(axis=0) - y) ** 2).mean()),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(s[name], value, rtol=1e-5)
+
+
+def test_score_refuses_diverged_draws() -> None:
+    with pytest.raises(EcgDiffError, match="not finite"):
+        score(np.full((2, 1, 4), np.nan), np.zeros((1, 4)), np.ones((1, 4), dtype=bool))
+
+
+def test_ranks_by_brute_force() -> None:
+    rng = np.random.default_rng(2)
+    draws, truth = rng.normal(size=(4, 3, 50)), rng.normal(size=(3, 50))
+    expected = np.zeros((3, 5), dtype=int)
+    for lead in range(3):
+        for t in range(50):
+            expected[lead, sum(draws[i, lead, t] < truth[lead, t] for i in range(4))] += 1
+    assert rank_counts(draws, truth).tolist() == expected.tolist()
+    everywhere = np.ones((3, 50), dtype=bool)
+    assert score(draws, truth, everywhere)["ranks"] == expected.tolist()
+
+
+def test_a_point_estimate_has_no_ranks() -> None:
+    s = score(np.zeros((1, 2, 4)), np.ones((2, 4)), np.ones((2, 4), dtype=bool))
+    assert not {"ranks", "variance", "coverage_90"} & set(s)
+
+
+class Levels:
+    """Answers with numbers that tell what it was given."""
+
+    classes: Sequence[str] = ("AFIB", "CLBBB", "CRBBB", "NORM", "SBRAD")
+
+    def __init__(self) -> None:
+        self.seen: NDArray[np.floating] = np.empty(0)
+
+    def probabilities(self, signal: NDArray[np.floating], /) -> NDArray[np.floating]:
+        self.seen = signal
+        leads = [LEADS_12.index(lead) for lead in ("I", "V1", "aVF", "II", "V6")]
+        return signal[:, leads].mean(axis=2)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_was_observed_is_put_back_before_reading(name: str) -> None:
+    rng = np.random.default_rng(0)
+    case = Case(7, 7, rng.normal(size=(8, 1000)).astype(np.float32))
+    p = problem(TASKS[name], case, 0, 0.02)
+    mask, scored = TASKS[name].masks(case, 0)
+    draws, reader = rng.normal(size=(3, 8, 1000)), Levels()
+    found = read(reader, draws, p, scored)
+    start, length = (int(np.flatnonzero((mask | scored)[0])[0]), reader.seen.shape[-1])
+    assert length == (256 if name == "block" else 1000)
+    part = slice(start, start + length)
+    whole = np.where(mask, p.y, draws)[..., part]
+    assert np.array_equal(reader.seen[:, 0], whole[:, 0])
+    np.testing.assert_allclose(reader.seen[:, 5], whole[:, 1] - whole[:, 0] / 2)  # aVF
+    assert np.array_equal(reader.seen[:, 6:], whole[:, 2:])
+    assert list(found["draws"]) == ["CRBBB", "CLBBB", "AFIB", "SBRAD"]
+    assert set(found["mean"]) == set(reader.classes)
+    np.testing.assert_allclose(found["draws"]["CLBBB"], whole[:, 2].mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(found["mean"]["NORM"], whole[:, 1].mean(), rtol=1e-5)
