@@ -10,8 +10,9 @@ import pytest
 
 from ecgdiff.cli.main import _parser
 from ecgdiff.ecg.quality import NAMES
+from ecgdiff.errors import DataError
 from ecgdiff.evaluation.__main__ import _parser as _evaluation_parser
-from ecgdiff.evaluation.readme import BEGIN, END, section
+from ecgdiff.evaluation.readme import filled, section
 from ecgdiff.samplers import SAMPLERS, named_sampler
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +75,7 @@ def test_modules_shown_exist_and_the_evaluation_parses() -> None:
         assert find_spec(words[0]) is not None
     for words in shown("python", "-m", "ecgdiff.evaluation"):
         options = _evaluation_parser().parse_args(words)
-        for text in options.sampler:
+        for text in getattr(options, "sampler", ()):
             named_sampler(text)
 
 
@@ -109,15 +110,24 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), target
 
 
-def test_figures_have_one_place() -> None:
-    lines = README.read_text(encoding="utf-8").splitlines()
-    assert lines.count(BEGIN) == lines.count(END) == 1
-    assert lines.index("## First figures") < lines.index(BEGIN) < lines.index(END)
-
-
 def test_figures_are_those_committed() -> None:
-    document = json.loads((ROOT / "results" / "first_figures.json").read_text(encoding="utf-8"))
-    assert section(document) in README.read_text(encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    assert "<!-- figures:begin results/first_figures.json -->" in text
+    assert filled(text, ROOT) == text
+
+
+def test_figures_that_were_changed_by_hand_are_found(tmp_path: Path) -> None:
+    source = ROOT / "results" / "first_figures.json"
+    marker = f"<!-- figures:begin {source} -->"
+    by_hand = f"before\n{marker}\n| 0.001 |\n<!-- figures:end -->\nafter"
+    made = filled(by_hand, tmp_path)
+    assert "0.001 |" not in made
+    assert section(json.loads(source.read_text(encoding="utf-8"))) in made
+    assert made.startswith("before\n") and made.endswith("-->\nafter")
+    with pytest.raises(DataError, match="lacks markers"):
+        filled("nothing", tmp_path)
+    with pytest.raises(DataError, match=r"none\.json"):
+        filled(by_hand.replace(str(source), "none.json"), tmp_path)
 
 
 def test_tables_hold_every_gate_and_sampler() -> None:

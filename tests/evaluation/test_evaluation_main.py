@@ -211,7 +211,10 @@ def test_ridge_for_the_noisy_lead_is_fitted_to_noisy_leads(
         "leads",
         "noisy",
     }
-    leads, noisy = (offered[n][-1].controls.ridge for n in ("leads", "noisy"))
+    leads, noisy = (
+        next(m for m in offered[n] if m.label == "ridge").controls.ridge
+        for n in ("leads", "noisy")
+    )
     # All leads are alike: from a clean one the others follow, from a noisy one less of them.
     assert 1.2 * leads.validation_rmse < noisy.validation_rmse
 
