@@ -67,7 +67,7 @@ class UNet:
 
 
 def load_unet(folder: str | Path) -> UNet:
-    """Loads a folder written by :func:`ecgdiff.lightning.regression.export`.
+    """Loads a folder written by :func:`ecgdiff.lightning.export_unet.export`.
 
     Raises:
         CheckpointError: If it is damaged or holds another kind of model.

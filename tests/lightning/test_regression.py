@@ -15,14 +15,14 @@ from ecgdiff.cli.train import unet
 from ecgdiff.evaluation.tasks import BlockTask, Case, LeadTask, problem
 from ecgdiff.evaluation.unet import load_unet
 from ecgdiff.lightning import datamodule as data_file
-from ecgdiff.lightning import regression
+from ecgdiff.lightning import export_unet
 from ecgdiff.lightning.datamodule import PTBXLDataModule
+from ecgdiff.lightning.export_unet import export
 from ecgdiff.lightning.regression import (
     PATTERNS,
     UNetRegression,
     draw_patterns,
     errors,
-    export,
     pattern,
 )
 
@@ -50,7 +50,7 @@ def waves() -> Tensor:
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Made-up records in place of PTB-XL."""
     monkeypatch.setattr(data_file, "load_fold_set", lambda *_: (waves(), 0))
-    monkeypatch.setattr(regression, "load_fold_set", lambda *_: (waves(), 0))
+    monkeypatch.setattr(export_unet, "load_fold_set", lambda *_: (waves(), 0))
 
 
 def model(**settings: object) -> UNetRegression:
