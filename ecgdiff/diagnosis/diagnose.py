@@ -33,7 +33,8 @@ def diagnose(
 ) -> Diagnosis:
     """Gives the probability of conditions and, over draws, how sure it is. Research use only.
 
-    The classifier was trained on 10 s; of a longer ECG it reads every 2.5 s and combines them.
+    The classifier was trained on records of 10 s. A longer ECG gets one probability for the whole,
+    in which a short episode is lost; ask about a part of it with `recording.crop(...)`.
 
     Arguments:
         subject: A reconstruction, each draw of which is read, or a recording with all the leads

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 __all__ = ["starts", "window_logits"]
 
+AT_ONCE = 512
+
 
 def starts(length: int, crop: int) -> list[int]:
     """Where windows begin: every half crop, and one that ends with the signal.
@@ -29,5 +31,11 @@ def window_logits(net: nn.Module, x: Tensor, crop: int) -> Tensor:
     Returns:
         A tensor with shape (batch, windows, classes).
     """
-    windows = torch.stack([x[..., at : at + crop] for at in starts(x.shape[-1], crop)], dim=1)
-    return net(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
+    places = starts(x.shape[-1], crop)
+    # Hours of ECG have tens of thousands of windows: so many at a time, not all at once.
+    count = max(1, AT_ONCE // len(x))
+    parts = []
+    for first in range(0, len(places), count):
+        some = torch.stack([x[..., at : at + crop] for at in places[first : first + count]], 1)
+        parts.append(net(some.flatten(0, 1)).unflatten(0, some.shape[:2]))
+    return torch.cat(parts, dim=1)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ecgdiff.models import crops
 from ecgdiff.models.crops import starts, window_logits
 
 
@@ -30,3 +31,14 @@ def test_windows_are_read_one_by_one() -> None:
     assert out.shape == (4, 5, 3)
     for k, at in enumerate([0, 4, 8, 12, 13]):
         torch.testing.assert_close(out[:, k], net(x[..., at : at + 8]))
+
+
+def test_long_signals_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2 * 8, 3))
+    x = torch.randn(2, 2, 100)
+    whole = window_logits(net, x, 8)
+    sizes: list[int] = []
+    net.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    monkeypatch.setattr(crops, "AT_ONCE", 10)
+    torch.testing.assert_close(window_logits(net, x, 8), whole)
+    assert max(sizes) == 10 and sum(sizes) == 2 * whole.shape[1]
