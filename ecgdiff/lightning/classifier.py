@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ecgdiff.data.statements import STATEMENTS
 from ecgdiff.ecg.leads import LEADS_12
-from ecgdiff.models.crops import window_logits
+from ecgdiff.models.crops import random_crops, window_logits
 from ecgdiff.models.xresnet1d import XResNet1d
 
 __all__ = ["StatementClassifier"]
@@ -68,10 +68,7 @@ class StatementClassifier(pl.LightningModule):
         samples, labels = data.labelled_batch(step, rank, ranks)
         # Dropout draws from the global generator; seeded by the step it, too, resumes.
         torch.manual_seed((self.hparams["seed"] * 1_000_003 + step) * 1009 + rank)
-        crop = self.hparams["crop"]
-        at = torch.randint(samples.shape[-1] - crop + 1, (len(samples), 1, 1))
-        index = (at + torch.arange(crop)).expand(-1, samples.shape[1], -1)
-        x = self.to_units(samples.gather(-1, index).to(self.device))
+        x = self.to_units(random_crops(samples, self.hparams["crop"]).to(self.device))
         logits = self._train_net[0](x).float()
         loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits))
         self.log("loss", loss, prog_bar=True)

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from ecgdiff.ecg.leads import LEADS_8
+from ecgdiff.models.crops import random_crops
 from ecgdiff.models.unet1d import WIDTHS, UNet1d
 
 __all__ = ["PATTERNS", "UNetRegression", "draw_patterns", "errors", "pattern"]
@@ -100,7 +101,8 @@ class UNetRegression(pl.LightningModule):
         generator = torch.Generator().manual_seed(
             (self.hparams["seed"] * 1_000_003 + step) * 1009 + rank
         )
-        samples = _crop(data.train_batch(step, rank, ranks), self.hparams["crop"], generator)
+        samples = data.train_batch(step, rank, ranks)
+        samples = random_crops(samples, self.hparams["crop"], generator)
         x0 = self.to_units(samples.to(self.device))
         mask, lost = draw_patterns((x0.shape[0], x0.shape[1], x0.shape[2]), generator)
         out = self._answer(x0, mask, generator)
@@ -228,10 +230,3 @@ def pattern(name: str, leads: int, time: int, generator: torch.Generator) -> tup
 def _weights(lost: Tensor) -> Tensor:
     """Weights that sum to one, the same for every record, evenly over its lost samples."""
     return lost / (lost.sum((1, 2), keepdim=True).clamp(min=1) * len(lost))
-
-
-def _crop(samples: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """A random crop of each record."""
-    at = torch.randint(samples.shape[-1] - length + 1, (len(samples), 1, 1), generator=generator)
-    index = (at + torch.arange(length)).expand(-1, samples.shape[1], -1)
-    return samples.gather(-1, index)

@@ -1,11 +1,27 @@
-"""Classifiers that were trained on short crops read long signals in windows."""
+"""Short crops of long signals: at random for training, as windows for reading."""
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["starts", "window_logits"]
+__all__ = ["random_crops", "starts", "window_logits"]
 
 AT_ONCE = 512
+
+
+def random_crops(x: Tensor, crop: int, generator: torch.Generator | None = None) -> Tensor:
+    """Cuts one crop out of each signal, anywhere in it.
+
+    Arguments:
+        x: The signals, with shape (batch, channels, time).
+        crop: The length of a crop in samples.
+        generator: Where the places come from; the global generator if None.
+
+    Returns:
+        A tensor with shape (batch, channels, crop).
+    """
+    at = torch.randint(x.shape[-1] - crop + 1, (len(x), 1, 1), generator=generator)
+    index = (at + torch.arange(crop)).expand(-1, x.shape[1], -1)
+    return x.gather(-1, index)
 
 
 def starts(length: int, crop: int) -> list[int]:

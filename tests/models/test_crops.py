@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ecgdiff.models import crops
-from ecgdiff.models.crops import starts, window_logits
+from ecgdiff.models.crops import random_crops, starts, window_logits
 
 
 def test_a_record_has_seven_windows() -> None:
@@ -42,3 +42,13 @@ def test_long_signals_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(crops, "AT_ONCE", 10)
     torch.testing.assert_close(window_logits(net, x, 8), whole)
     assert max(sizes) == 10 and sum(sizes) == 2 * whole.shape[1]
+
+
+def test_random_crops_are_stretches_of_their_own_signal_from_everywhere() -> None:
+    x = torch.arange(12.0).repeat(4000, 2, 1) + 100 * torch.arange(4000.0)[:, None, None]
+    found = random_crops(x, 5, torch.Generator().manual_seed(0))
+    assert found.shape == (4000, 2, 5)
+    first = found[:, 0, 0] - 100 * torch.arange(4000.0)
+    torch.testing.assert_close(found, (x[:, :1, :5] + first[:, None, None]).expand(-1, 2, -1))
+    counts = torch.bincount(first.long(), minlength=8)
+    assert len(counts) == 8 and counts.min() > 400
