@@ -20,6 +20,7 @@ from ecgdiff.evaluation.parquet import read_header, read_rows
 from ecgdiff.evaluation.reading_report import report
 from ecgdiff.evaluation.records import draw_conditions, draw_list, read_list
 from ecgdiff.evaluation.running import CHOICES, evaluate
+from ecgdiff.evaluation.shape_tables import shape_tables
 from ecgdiff.evaluation.tables import collect, tables
 from ecgdiff.evaluation.tasks import TASKS
 
@@ -67,6 +68,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--prior", help="name or folder of the prior (default: what each sampler needs)")
     add("--classifier", metavar="NAME", help="name or folder of one that reads every draw")
+    add("--morphology", action="store_true", help="intervals and amplitudes; needs neurokit2")
     add("--unet", action="append", default=[], metavar="FOLDER", help="a U-Net as a control")
     add("--draws", type=_positive, default=10, help="draws per record")
     add("--seed", type=int, default=0)
@@ -136,7 +138,9 @@ def _positive(text: str) -> int:
 
 
 def _table(args: argparse.Namespace) -> str:
-    made = tables(collect(_rows(args), resamples=args.resamples), read_header(_file(args.rows)))
+    rows, header = _rows(args), read_header(_file(args.rows))
+    made = tables(collect(rows, resamples=args.resamples), header)
+    made += shape_tables(rows, header, resamples=args.resamples)
     text = "\n".join(t.latex() if args.format == "latex" else t.markdown() for t in made)
     if args.out is None:
         return text

@@ -2,9 +2,9 @@
 
 A finished row is kept at once (:mod:`ecgdiff.evaluation.journal`) and is never computed again by a
 run with the same settings. Settings are compared by a fingerprint over everything that decides the
-numbers of a row (task, method and its arguments, model hash, classifier, draws, seed, noise,
-package version); a file that holds a row of the same task and method with another fingerprint is
-refused. A record that fails gives a row too, with the reason.
+numbers of a row (task, method and its arguments, model hash, classifier, morphology, draws, seed,
+noise, package version); a file that holds a row of the same task and method with another
+fingerprint is refused. A record that fails gives a row too, with the reason.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from ecgdiff.diffusion.denoiser import Denoiser
 from ecgdiff.evaluation.journal import Row, Rows, failed
 from ecgdiff.evaluation.parallel import in_processes
 from ecgdiff.evaluation.scoring import LEVELS, Reader, read, score
+from ecgdiff.evaluation.shape import has_rhythm_lead, shape
 from ecgdiff.evaluation.tasks import Case, Problem, Task, problem
 from ecgdiff.operators import Mask, Observation
 from ecgdiff.random import Streams, streams
@@ -93,6 +94,8 @@ class Settings:
             methods, mV.
         version: The version of the package.
         reader: What identifies the classifier that reads the draws, if one does.
+        morphology: True if the shape of truth and draws is measured, too, where lead I is observed
+            (:mod:`ecgdiff.evaluation.shape`); else None.
     """
 
     draws: int
@@ -100,6 +103,7 @@ class Settings:
     noise: float
     version: str
     reader: str | None = None
+    morphology: bool | None = None
 
     def fingerprint(self, task: Task, method: Method) -> str:
         """Hashes everything that decides a row of this task and method."""
@@ -277,6 +281,8 @@ class _Work:
             row["scores"] = score(x, case.truth, scored)
             if self.reader is not None:
                 row["probabilities"] = read(self.reader, x, hidden, scored)
+            if self.settings.morphology and has_rhythm_lead(hidden):
+                row["shape"] = shape(x, case.truth, hidden)
             out.append(row)
         return out
 

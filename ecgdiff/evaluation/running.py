@@ -34,6 +34,7 @@ from ecgdiff.evaluation.records import (
     read_list,
 )
 from ecgdiff.evaluation.scoring import Reader
+from ecgdiff.evaluation.shape import require_neurokit
 from ecgdiff.evaluation.summary import DEFINITIONS, markdown, report
 from ecgdiff.evaluation.tasks import PAPER_TASKS, TASKS, Case, Task
 from ecgdiff.evaluation.timeleft import TimeLeft
@@ -77,9 +78,11 @@ def evaluate(args: argparse.Namespace) -> str:
 
     Raises:
         EcgDiffError: If arguments or data are wrong, or the folder holds rows of other settings.
-        ImportError: If pyarrow is not installed.
+        ImportError: If pyarrow is not installed, or neurokit2 with --morphology.
     """
     require_pyarrow()
+    if args.morphology:
+        require_neurokit()
     plan, out = _plan(args), Path(args.out)
     earlier = _earlier(out / "rows.parquet", plan.header)
     rows = Rows(out / "first_figures.jsonl")
@@ -112,7 +115,8 @@ def _plan(args: argparse.Namespace) -> _Plan:
         ids, inclusion = chosen.ecg_ids[: args.limit], chosen.inclusion[: args.limit]
         chosen = replace(chosen, ecg_ids=ids, inclusion=inclusion)
     reader, name = _reader(args)
-    settings = Settings(args.draws, args.seed, args.noise, __version__, name)
+    shapes = args.morphology or None  # None leaves the fingerprints of other rows as they are
+    settings = Settings(args.draws, args.seed, args.noise, __version__, name, shapes)
     samplers = _samplers(args)
     header = {
         "commands": [_command(args)],
@@ -307,6 +311,8 @@ def _command(args: argparse.Namespace) -> str:
         parts += ["--sampler", text]
     if args.no_controls:
         parts.append("--no-controls")
+    if args.morphology:
+        parts.append("--morphology")
     for name in ("prior", "classifier", "draws", "seed", "noise", "records", "limit", "batch"):
         if getattr(args, name) is not None:
             parts += [f"--{name}", str(getattr(args, name))]

@@ -288,6 +288,8 @@ def test_rows_of_the_first_figures_are_still_those_of_the_same_settings(name: st
     settings = Settings(10, 0, 0.02, "0.1.0")
     assert settings.fingerprint(PAPER_TASKS[name], mean) == GOLDEN[name]
     assert replace(settings, reader="c").fingerprint(PAPER_TASKS[name], mean) != GOLDEN[name]
+    measured = replace(settings, morphology=True)
+    assert measured.fingerprint(PAPER_TASKS[name], mean) != GOLDEN[name]
 
 
 def test_noise_may_differ_in_a_batch(prior: FakePrior, cases: list[Case]) -> None:

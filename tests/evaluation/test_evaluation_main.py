@@ -1,5 +1,6 @@
 """The command from its arguments to its files, on synthetic records and a Gaussian prior."""
 
+import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -269,6 +270,47 @@ def test_a_classifier_reads_every_draw(
     assert "--classifier fixed" in header["commands"][0]
     assert command.main([*arguments, "--no-controls", "--limit", "2"]) == 1
     assert "other settings" in capsys.readouterr().err
+
+
+def test_morphology_is_measured_on_request(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("neurokit2")
+    measured = [*arguments, "--no-controls", "--morphology"]
+    assert command.main([*measured, "--limit", "2"]) == 0
+    assert command.main(measured) == 0
+    out = tmp_path / "out"
+    found = read_rows(out / "rows.parquet")
+    lines = (out / "first_figures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [row["shape"] for row in found] == [json.loads(line)["shape"] for line in lines]
+    assert len(lines) == 3
+    header = read_header(out / "rows.parquet")
+    assert header["settings"]["morphology"] is True
+    assert all("--morphology" in line for line in header["commands"])
+    capsys.readouterr()
+    assert command.main(["table", str(out), "--resamples", "9"]) == 0
+    text = capsys.readouterr().out
+    # The records are white noise, in which there are no beats.
+    assert "3 of 3 records, counted as not measured: No beats in the observed lead I" in text
+    assert "| surrogate:steps=2 | QRS, ms | 0 | - | - | 100.0 |" in text
+    assert text.count("\n## ") == 6  # and one at the begin
+    assert command.main([*arguments, "--no-controls"]) == 1
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_morphology_without_its_library_stops_at_once(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    assert command.main([*arguments, "--morphology"]) == 1
+    assert "pip install 'ecgdiff[ecg]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_stopped_run_says_how_to_go_on(
