@@ -80,8 +80,8 @@ class Rows:
             raise DataError(
                 f"{self.path} holds rows of task {task.name}, method {method.label} made with "
                 f"other settings (fingerprint {other}, now {now}): another model, seed, number of "
-                "draws, noise, classifier, morphology, sampler argument or package version. Choose "
-                "another --out, or delete the file."
+                "draws, noise, classifier, morphology, sampler argument or package version. "
+                "Choose another --out, or delete the file."
             )
         return {r["ecg_id"]: r for r in found}
 
