@@ -1,6 +1,6 @@
 """Reading a measured 12-lead ECG, or every draw of a reconstruction, with the classifier."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -60,13 +60,12 @@ def diagnose(
     estimator = StatementEstimator(chosen, rule)
     if isinstance(subject, Reconstruction):
         signals = _drawn(subject, chosen.sampling_rate)
-        read = f"{len(signals)} draws of a reconstruction"
+        read = f"{len(subject.draws)} draws of a reconstruction"
     else:
         check(subject).raise_for([allow] if isinstance(allow, str) else allow)
-        signals = _measured(subject, chosen)
+        signals = iter([_measured(subject, chosen)])
         invented = " with synthetic leads" if "synthetic" in subject.provenance else ""
         read = f"a recording{invented}"
-    # Draw by draw: the windows of all draws of a long recording need not fit into memory.
     found = np.concatenate([estimator.predict_proba(signal[None]) for signal in signals])
     return Diagnosis(
         conditions=codes,
@@ -96,10 +95,11 @@ def _codes(conditions: Iterable[str] | str, classifier: Classifier) -> tuple[str
     return codes
 
 
-def _drawn(result: Reconstruction, rate: float) -> NDArray[np.float32]:
-    """The draws without baseline at the classifier's rate."""
-    draws = np.asarray(result.draws) - result.baseline
-    return clip(resample(draws, result.sampling_rate, rate))[0].astype(np.float32)
+def _drawn(result: Reconstruction, rate: float) -> Iterator[NDArray[np.float32]]:
+    """The draws without baseline at the classifier's rate, one by one: hours may be on disk."""
+    for draw in result.draws:
+        filtered = resample(draw - result.baseline, result.sampling_rate, rate)
+        yield clip(filtered)[0].astype(np.float32)
 
 
 def _measured(recording: Recording, classifier: Classifier) -> NDArray[np.float32]:
@@ -120,4 +120,4 @@ def _measured(recording: Recording, classifier: Classifier) -> NDArray[np.float3
     for row, lead in enumerate(LEADS_12):
         if lead in classifier.leads:
             rows[row] = complete.lead(lead)
-    return clip(rows - baseline(rows, classifier.sampling_rate))[0].astype(np.float32)[None]
+    return clip(rows - baseline(rows, classifier.sampling_rate))[0].astype(np.float32)
