@@ -17,12 +17,14 @@ from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.errors import DataError, EcgDiffError
 from ecgdiff.evaluation.figures import figure
 from ecgdiff.evaluation.parquet import read_header, read_rows
+from ecgdiff.evaluation.reading_figure import figure as reading_figure
 from ecgdiff.evaluation.reading_report import report
 from ecgdiff.evaluation.records import draw_conditions, draw_list, read_list
 from ecgdiff.evaluation.running import CHOICES, evaluate
 from ecgdiff.evaluation.shape_tables import shape_tables
 from ecgdiff.evaluation.tables import collect, tables
 from ecgdiff.evaluation.tasks import TASKS
+from ecgdiff.experiments.figure import write_figure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +114,7 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
     add("--reference", default="conditional", help="the method differences are taken from")
     add("--resamples", type=_positive, default=1000, help="bootstrap replicates")
     add("--format", choices=["markdown", "latex"], default="markdown")
-    add("--out", type=Path, help="folder for readings.json and readings.md or .tex")
+    add("--out", type=Path, help="folder for readings.json, .html, and .md or .tex")
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
@@ -149,8 +151,6 @@ def _table(args: argparse.Namespace) -> str:
 
 
 def _figure(args: argparse.Namespace) -> str:
-    from ecgdiff.experiments.figure import write_figure
-
     write_figure(figure(collect(_rows(args), resamples=args.resamples)), args.out, offline=True)
     return f"wrote {args.out}"
 
@@ -173,7 +173,9 @@ def _read(args: argparse.Namespace) -> str:
     (args.out / "readings.json").write_text(numbers, encoding="utf-8")
     file: Path = args.out / ("readings.tex" if args.format == "latex" else "readings.md")
     file.write_text(text, encoding="utf-8")
-    return f"wrote {file} and {args.out / 'readings.json'}"
+    page: Path = args.out / "readings.html"
+    write_figure(reading_figure(found), page, offline=True)
+    return f"wrote {file}, {page} and {args.out / 'readings.json'}"
 
 
 def _file(rows: Path) -> Path:

@@ -13,8 +13,10 @@ from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.errors import DataError
 from ecgdiff.evaluation import reading_report
 from ecgdiff.evaluation.parquet import write_rows
+from ecgdiff.evaluation.reading_figure import figure
 from ecgdiff.evaluation.reading_report import report
 from ecgdiff.evaluation.tasks import Case
+from ecgdiff.experiments.figure import write_figure
 
 RNG = np.random.default_rng(0)
 IDS = tuple(range(1, 41))
@@ -119,6 +121,22 @@ def test_methods_and_controls_are_judged_on_the_same_records(tmp_path: Path) -> 
     count = sum(CONDITIONS[0] in MADE[k] for k in IDS if k != 3)
     assert f"{count} CRBBB" in note
     assert [t.title for t in tables] == [f"{code}, task leads" for code in CONDITIONS]
+
+
+def test_the_figure_has_a_point_for_every_figure(tmp_path: Path) -> None:
+    rows = run(tmp_path / "r.parquet", {"conditional": sure, "timid": timid})
+    found, _ = report(rows, "", resamples=10)
+    made = figure(found)
+    assert len(made["data"]) == 2 * len(CONDITIONS)
+    for trace in made["data"]:
+        k = CONDITIONS.index(trace["name"])
+        score = "auroc" if trace["xaxis"] == "x1" else "youden"
+        entries = [entry[score] for entry in found["leads"].values()]
+        assert trace["x"] == [entry["value"][k] for entry in entries]
+        ends = np.subtract(trace["x"], trace["error_x"]["arrayminus"])
+        np.testing.assert_allclose(ends, [entry["low"][k] for entry in entries])
+    write_figure(made, tmp_path / "f.html")
+    assert "lead-I classifier" in (tmp_path / "f.html").read_text(encoding="utf-8")
 
 
 def test_thresholds_may_be_chosen_on_reconstructions_of_fold_nine(tmp_path: Path) -> None:
