@@ -237,49 +237,68 @@ def table(result: dict[str, Any]) -> str:
     )
 
 
-def _order(row: dict[str, Any]) -> tuple[str, float]:
-    return row["task"], math.inf if row["scores"] is None else row["scores"]["crps"]["value"]
+def _order(row: dict[str, Any]) -> tuple[str, bool, float]:
+    tuned = math.inf if row["tuned_crps"] is None else row["tuned_crps"]
+    scored = row["scores"] is not None
+    return row["task"], not scored, row["scores"]["crps"]["value"] if scored else tuned
 
 
 def figure(result: dict[str, Any]) -> dict[str, Any]:
-    """CRPS against calls, one line per method, one panel per task."""
+    """CRPS against calls, a line per method: above on the scored records, below when tuned.
+
+    Below are all methods, each with its best variant, on the few records it was chosen on.
+    """
     data = []
     colors = dict(zip(VARIANTS, _palette(len(VARIANTS)), strict=True))
-    for panel, task in enumerate(TASKS, 1):
+    layout: dict[str, Any] = {"height": 900, "title": {"text": "CRPS against network calls"}}
+    columns = zip(TASKS, ([0, 0.46], [0.54, 1]), strict=True)
+    panels = [(task, x, scored) for task, x in columns for scored in (True, False)]
+    for panel, (task, x, scored) in enumerate(panels, 1):
+        count = len(result["scored_on" if scored else "tuned_on"])
+        what = f"{task}: network calls per draw ({count} records)"
+        layout[f"xaxis{panel}"] = {
+            "type": "log",
+            "domain": x,
+            "anchor": f"y{panel}",
+            "title": {"text": what},
+        }
+        layout[f"yaxis{panel}"] = {
+            "anchor": f"x{panel}",
+            "domain": [0.56, 1] if scored else [0, 0.44],
+            "title": {"text": "CRPS, mV" if scored else "CRPS when tuned, mV"},
+        }
         for name in VARIANTS:
-            rows = [
-                row
-                for row in result["results"]
-                if (row["task"], row["method"]) == (task, name) and row["scores"]
-            ]
-            crps = [row["scores"]["crps"] for row in rows]
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "name": name,
-                    "legendgroup": name,
-                    "showlegend": panel == 1,
-                    "line": {"color": colors[name]},
-                    "x": [row["calls"] for row in rows],
-                    "y": [c["value"] for c in crps],
-                    "error_y": {
-                        "type": "data",
-                        "symmetric": False,
-                        "array": [c["high"] - c["value"] for c in crps],
-                        "arrayminus": [c["value"] - c["low"] for c in crps],
-                    },
-                    "text": [row["sampler"] for row in rows],
-                    "xaxis": f"x{panel}",
-                    "yaxis": f"y{panel}",
-                }
-            )
-    layout: dict[str, Any] = {"title": {"text": "CRPS against network calls, fold 9"}}
-    for panel, (task, domain) in enumerate(zip(TASKS, ([0, 0.46], [0.54, 1]), strict=True), 1):
-        title = f"{task}: network calls per draw"
-        layout[f"xaxis{panel}"] = {"type": "log", "domain": domain, "title": {"text": title}}
-        layout[f"yaxis{panel}"] = {"anchor": f"x{panel}", "title": {"text": "CRPS, mV"}}
+            rows = [r for r in result["results"] if (r["task"], r["method"]) == (task, name)]
+            points = _scored_points(rows) if scored else _tuned_points(rows)
+            line = {"line": {"color": colors[name]}, "xaxis": f"x{panel}", "yaxis": f"y{panel}"}
+            legend = {"name": name, "legendgroup": name, "showlegend": panel == 2}
+            data.append({"type": "scatter", "mode": "lines+markers", **legend, **line, **points})
     return {"data": data, "layout": layout}
+
+
+def _scored_points(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    rows = [row for row in rows if row["scores"]]
+    crps = [row["scores"]["crps"] for row in rows]
+    return {
+        "x": [row["calls"] for row in rows],
+        "y": [c["value"] for c in crps],
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [c["high"] - c["value"] for c in crps],
+            "arrayminus": [c["value"] - c["low"] for c in crps],
+        },
+        "text": [row["sampler"] for row in rows],
+    }
+
+
+def _tuned_points(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    rows = [row for row in rows if row["tuned_crps"] is not None]
+    return {
+        "x": [row["calls"] for row in rows],
+        "y": [row["tuned_crps"] for row in rows],
+        "text": [row["sampler"] for row in rows],
+    }
 
 
 def _palette(count: int) -> list[str]:

@@ -82,7 +82,7 @@ def test_settings_are_chosen_on_other_records_and_the_exact_method_wins(
     text = ecg_budget.table(result)
     assert text.index("`surrogate:steps=8") < text.index("`ddnm:steps=8")
     lines = ecg_budget.figure(result)["data"]
-    assert [line["x"] for line in lines if line["name"] == "surrogate"] == [[2, 8], [2, 8]]
+    assert [line["x"] for line in lines if line["name"] == "surrogate"] == [[2, 8]] * 4
 
 
 def test_finished_records_are_not_computed_again(
@@ -133,6 +133,12 @@ def test_methods_far_behind_when_tuned_are_named_but_not_scored(
         assert (row["scores"] is None) == behind
         assert (f"not scored ({row['tuned_crps']:.3f} when tuned)" in text) or not behind
     assert result["settings"]["within"] == between
+    # Not scored, but shown among the tuned.
+    lines = ecg_budget.figure(result)["data"]
+    worse = {task: max(t, key=lambda m: t[m]) for task, t in tuned.items()}
+    for column, task in enumerate(("leads", "block")):
+        drawn = {line["xaxis"]: bool(line["x"]) for line in lines if line["name"] == worse[task]}
+        assert (drawn[f"x{2 * column + 1}"], drawn[f"x{2 * column + 2}"]) == (False, True)
 
 
 def test_the_data_set_must_be_named() -> None:
