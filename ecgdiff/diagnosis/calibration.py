@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-__all__ = ["RULES", "fit_temperature", "threshold"]
+__all__ = ["RULES", "fit_temperature", "threshold", "thresholds"]
 
 RULES = ("youden", "f1")
 
@@ -36,13 +36,19 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     return float(np.exp(found.x))
 
 
-def threshold(rule: str, labels: NDArray[np.integer], scores: NDArray[np.floating]) -> float:
+def threshold(
+    rule: str,
+    labels: NDArray[np.integer],
+    scores: NDArray[np.floating],
+    weights: NDArray[np.floating] | None = None,
+) -> float:
     """Finds the threshold of one statement.
 
     Arguments:
         rule: One of :data:`RULES`.
         labels: 0 or 1, with shape (records,).
         scores: The higher, the likelier, same shape.
+        weights: How many records each stands for; one if None.
 
     Returns:
         The highest of the best thresholds.
@@ -59,9 +65,39 @@ def threshold(rule: str, labels: NDArray[np.integer], scores: NDArray[np.floatin
     ranked, positive = np.asarray(scores, np.float64)[order], y[order]
     # Records with equal scores are called alike: only the last of them can be a cut.
     last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
-    true, called = np.cumsum(positive)[last], last + 1
+    w = (np.ones(y.size) if weights is None else np.asarray(weights, np.float64))[order]
+    true, called = np.cumsum(w * positive)[last], np.cumsum(w)[last]
+    made, all_made = true[-1], called[-1]
     if rule == "f1":
-        quality = 2 * true / (called + y.sum())
+        quality = 2 * true / (called + made)
     else:
-        quality = true / y.sum() - (called - true) / (~y).sum()
+        quality = true / made - (called - true) / (all_made - made)
     return float(ranked[last[quality.argmax()]])
+
+
+def thresholds(
+    labels: NDArray[np.integer],
+    scores: NDArray[np.floating],
+    weights: NDArray[np.floating] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Finds the thresholds of several statements by every rule.
+
+    Arguments:
+        labels: 0 or 1, with shape (records, classes).
+        scores: The higher, the likelier, same shape.
+        weights: How many records each stands for; one if None.
+
+    Returns:
+        By rule one threshold per class; NaN where a statement was always or never made.
+    """
+    y = np.asarray(labels)
+    both = (y.min(0) == 0) & (y.max(0) == 1)
+    return {
+        rule: np.array(
+            [
+                threshold(rule, y[:, k], scores[:, k], weights) if both[k] else np.nan
+                for k in range(y.shape[1])
+            ]
+        )
+        for rule in RULES
+    }

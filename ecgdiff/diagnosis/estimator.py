@@ -1,5 +1,6 @@
 """The classifier as an estimator of scikit-learn: its tools for scoring and validation apply."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from ecgdiff.classifier import Classifier, load_classifier
-from ecgdiff.diagnosis.calibration import RULES, fit_temperature, threshold
+from ecgdiff.diagnosis.calibration import fit_temperature, thresholds
 
 __all__ = ["StatementEstimator", "loaded"]
 
@@ -54,8 +55,7 @@ class StatementEstimator(ClassifierMixin, BaseEstimator):
         wanted = (len(X), len(self._network.classes))
         if np.shape(y) != wanted:
             raise ValueError(f"y has shape {np.shape(y)}; the classifier needs {wanted}.")
-        logits = self._network.logits(X)
-        return self.fit_logits(logits, y)
+        return self.fit_logits(self._network.logits(X), np.asarray(y))
 
     def fit_logits(
         self, logits: NDArray[np.floating], y: NDArray[np.integer]
@@ -63,16 +63,7 @@ class StatementEstimator(ClassifierMixin, BaseEstimator):
         """Calibrates on logits that were computed before, shape (records, classes)."""
         self._temperature = fit_temperature(logits, y)
         scores = expit(np.asarray(logits, float) / self._temperature)
-        both = (np.asarray(y).min(0) == 0) & (np.asarray(y).max(0) == 1)
-        self._thresholds = {
-            rule: np.array(
-                [
-                    threshold(rule, y[:, k], scores[:, k]) if both[k] else np.nan
-                    for k in range(scores.shape[1])
-                ]
-            )
-            for rule in RULES
-        }
+        self._thresholds = thresholds(y, scores)
         return self
 
     def predict_proba(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -80,7 +71,10 @@ class StatementEstimator(ClassifierMixin, BaseEstimator):
         return np.asarray(expit(self._network.logits(X) / self.temperature_))
 
     def predict(self, X: NDArray[np.floating]) -> NDArray[np.int64]:
-        """1 where the probability is at or above the threshold of `rule`, else 0."""
+        """1 where the probability is at or above the threshold of `rule`, else 0.
+
+        Always 0 for a statement without threshold.
+        """
         return (self.predict_proba(X) >= self.thresholds_[self.rule]).astype(np.int64)
 
     @property
@@ -97,6 +91,10 @@ class StatementEstimator(ClassifierMixin, BaseEstimator):
     def thresholds_(self) -> dict[str, NDArray[np.float64]]:
         """The thresholds in use, by rule."""
         return dict(getattr(self, "_thresholds", self._network.thresholds))
+
+    def calibrated(self) -> Classifier:
+        """The classifier with the calibration in use, as :func:`ecgdiff.diagnose` takes it."""
+        return replace(self._network, temperature=self.temperature_, thresholds=self.thresholds_)
 
     @property
     def _network(self) -> Classifier:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ecgdiff.classifier import Classifier
 from ecgdiff.data.statements import CONDITIONS
-from ecgdiff.diagnosis.calibration import RULES, threshold
+from ecgdiff.diagnosis.calibration import RULES, thresholds
 from ecgdiff.ecg.leads import LEADS_8, derive_12
 from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.diagnosis import (
@@ -118,24 +118,16 @@ def own_thresholds(rows: Sequence[Row]) -> dict[str, Array]:
         rows: Its rows on records of fold 9, of one task.
 
     Returns:
-        By rule an array; NaN where too few kinds of records are there.
+        By rule an array, chosen with the weights of the rows; NaN where a condition was never or
+        always there.
     """
-    labels, scores = _labels(rows), _scores(rows)
-    both = (labels.min(0) == 0) & (labels.max(0) == 1)
-    return {
-        rule: np.array(
-            [
-                threshold(rule, labels[:, k], scores[:, k]) if both[k] else np.nan
-                for k in range(len(CONDITIONS))
-            ]
-        )
-        for rule in RULES
-    }
+    weights = np.array([row["weight"] for row in rows])
+    return thresholds(_labels(rows), _scores(rows), weights)
 
 
 def figures(
     methods: Mapping[str, Sequence[Row]],
-    thresholds: Mapping[str, Thresholds],
+    chosen: Mapping[str, Thresholds],
     own: Mapping[str, Thresholds],
     reference: str,
     *,
@@ -145,7 +137,7 @@ def figures(
 
     Arguments:
         methods: The rows of each method, in the same order of records.
-        thresholds: For each method, by rule, the thresholds of the classifier that read it.
+        chosen: For each method, by rule, the thresholds of the classifier that read it.
         own: The same from :func:`own_thresholds`, where there are any.
         reference: The method from which differences are taken.
         resamples: Bootstrap replicates.
@@ -171,7 +163,7 @@ def figures(
             found[f"{name}/auroc"] = aurocs(y, q, w)
             found[f"{name}/average_precision"] = average_precisions(y, q, w)
             for rule in RULES:
-                found[f"{name}/{rule}"] = balanced_accuracies(y, q, thresholds[name][rule], w)
+                found[f"{name}/{rule}"] = balanced_accuracies(y, q, chosen[name][rule], w)
                 if name in own:
                     found[f"{name}/own {rule}"] = balanced_accuracies(y, q, own[name][rule], w)
             found[f"{name}/brier"] = brier_scores(y, q, w)

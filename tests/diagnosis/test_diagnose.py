@@ -195,5 +195,9 @@ def test_the_estimator_calibrates_on_other_records() -> None:
     np.testing.assert_array_equal(
         fitted.predict(X), fitted.predict_proba(X) >= fitted.thresholds_["youden"]
     )
+    again = ecgdiff.diagnose(recording(), classifier=fitted.calibrated(), conditions="all")
+    assert again.thresholds.tolist() == fitted.thresholds_["youden"].tolist()
+    signal = derive_12(beats()) - baseline(derive_12(beats()), 100.0)
+    np.testing.assert_allclose(again.probability, fitted.predict_proba(signal[None]), rtol=1e-3)
     with pytest.raises(ValueError, match=r"needs \(400, 2\)"):
         estimator.fit(X, y[:, :1])

@@ -72,6 +72,16 @@ def test_own_thresholds_are_those_of_the_method() -> None:
     assert found["shifted"]["own youden"]["value"] == [1.0] * 4
 
 
+def test_own_thresholds_count_records_by_their_weights() -> None:
+    repeated = [row for row in GUESS for _ in range(int(row["weight"]))]  # type: ignore[call-overload]
+    alike = own_thresholds([{**row, "weight": 1.0} for row in repeated])
+    found = own_thresholds(GUESS)
+    unweighted = own_thresholds([{**row, "weight": 1.0} for row in GUESS])
+    for rule in ("youden", "f1"):
+        np.testing.assert_array_equal(found[rule], alike[rule])
+    assert any((found[rule] != unweighted[rule]).any() for rule in ("youden", "f1"))
+
+
 def test_the_table_names_methods_and_gives_intervals() -> None:
     found = figures(METHODS, dict.fromkeys(METHODS, HALF), {}, "perfect", resamples=20)
     made = tables(found, "leads", "note", "perfect")
