@@ -63,6 +63,14 @@ class Classifier:
     name: str = "unnamed"
     config: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.aggregate not in AGGREGATES:
+            raise ValueError(
+                f"aggregate is {self.aggregate!r}; it must be one of {', '.join(AGGREGATES)}."
+            )
+        if any(len(at) != len(self.classes) for at in self.thresholds.values()):
+            raise ValueError("Every rule needs one threshold per class.")
+
     def logits(
         self, signal: NDArray[np.floating], leads: Sequence[str] = LEADS_12
     ) -> NDArray[np.float64]:

@@ -137,6 +137,7 @@ def _origin(prior: Prior, method: Sampler, prepared: Prepared) -> dict[str, Any]
         "sampler": repr(method),
         "prior": prior.name,
         "model_sha256": prior.config.get("sha256", ""),
+        "precision": prior.config.get("precision", "float32"),
         "band": prior.config.get("band", ""),
         "windows": len(windows_of(prior, prepared)),
         "network_calls_per_window": {"forward": nfe.forward, "vjp": nfe.vjp},

@@ -111,7 +111,7 @@ def load_prior(
             n_samples=int(config["n_samples"]),
             scale=float(config["scale_mv"]),
             name=str(config["name"]),
-            config=config,
+            config={**config, "precision": precision},
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(

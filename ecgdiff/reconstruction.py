@@ -44,6 +44,11 @@ class Reconstruction:
     def __post_init__(self) -> None:
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A read-only mapping cannot be pickled.
+        state = (self.draws, self.recording, self.measured, self.sampling_rate, self.provenance)
+        return (Reconstruction, (*state, self.baseline, dict(self.meta)))
+
     def __repr__(self) -> str:
         synthetic = [
             lead for lead, w in zip(LEADS_12, self.provenance, strict=True) if w == "synthetic"

@@ -224,6 +224,9 @@ def _diagnose(options: argparse.Namespace) -> None:
     except OperatorError:
         print("ecgdiff: not all leads were measured: reconstructing them first", file=sys.stderr)
         found = ecgdiff.diagnose(_draw(options, recording, **_understood(options)), **settings)
+    else:
+        for warning in found.meta["warnings"]:
+            print(f"ecgdiff: note: {warning}", file=sys.stderr)
     if options.json:
         print(json.dumps({"file": str(options.file), **found.to_dict()}, ensure_ascii=False))
     else:

@@ -21,6 +21,9 @@ from ecgdiff.reconstruction import Reconstruction
 
 __all__ = ["diagnose"]
 
+# What of a reconstruction a reading can be traced back by.
+_ORIGIN = ("sampler", "prior", "model_sha256", "seed", "noise_mv")
+
 
 def diagnose(
     subject: Recording | Reconstruction,
@@ -48,8 +51,14 @@ def diagnose(
     Raises:
         OperatorError: If a lead or a sample that the classifier reads is missing.
         SignalQualityError: If a recording fails the quality gate.
+        TypeError: If the subject is neither.
         ValueError: If a condition, a rule or the level makes no sense.
     """
+    if not isinstance(subject, Recording | Reconstruction):
+        raise TypeError(
+            f"diagnose takes a Recording or a Reconstruction, got a {type(subject).__name__}; "
+            "read a file with ecgdiff.read first."
+        )
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level!r}.")
     chosen = classifier if isinstance(classifier, Classifier) else loaded(str(classifier))
@@ -60,9 +69,14 @@ def diagnose(
     estimator = StatementEstimator(chosen, rule)
     if isinstance(subject, Reconstruction):
         signals = _drawn(subject, chosen.sampling_rate)
-        read = f"{len(subject.draws)} draws of a reconstruction"
+        count = len(subject.draws)
+        read = f"{count} draw{'s' if count > 1 else ''} of a reconstruction"
+        origin = {key: subject.meta[key] for key in _ORIGIN if key in subject.meta}
+        notes = list(subject.meta.get("warnings", ()))
     else:
-        check(subject).raise_for([allow] if isinstance(allow, str) else allow)
+        report = check(subject)
+        report.raise_for([allow] if isinstance(allow, str) else allow)
+        origin, notes = {}, [finding.message for finding in report.findings]
         signals = iter([_measured(subject, chosen)])
         invented = " with synthetic leads" if "synthetic" in subject.provenance else ""
         read = f"a recording{invented}"
@@ -78,6 +92,8 @@ def diagnose(
             "rule": rule,
             "classifier": chosen.name,
             "classifier_sha256": chosen.config.get("sha256", ""),
+            **origin,
+            "warnings": notes,
         },
     )
 

@@ -39,6 +39,11 @@ class Diagnosis:
     def __post_init__(self) -> None:
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A read-only mapping cannot be pickled.
+        state = (self.conditions, self.names, self.probability, self.thresholds, self.level)
+        return (Diagnosis, (*state, dict(self.meta)))
+
     def mean(self) -> NDArray[np.float64]:
         """The probability averaged over draws, shape (conditions,)."""
         return np.asarray(self.probability.mean(0))
@@ -132,10 +137,10 @@ class Diagnosis:
         return [
             [
                 f"{code} ({name})",
-                f"{p:.3f}",
-                f"{a:.3f}-{b:.3f}" if several else "-",
+                _shown(p),
+                f"{_shown(a)}-{_shown(b)}" if several else "-",
                 f"{vote:.0%}" if several and not np.isnan(vote) else "-",
-                f"{at:.3f}" if not np.isnan(at) else "-",
+                _shown(at) if not np.isnan(at) else "-",
                 word,
             ]
             for code, name, p, a, b, vote, at, word in zip(
@@ -153,9 +158,17 @@ class Diagnosis:
 
     def _source(self) -> str:
         count = len(self.probability)
+        read = str(self.meta.get("read", "one signal" if count == 1 else f"{count} draws"))
         if count == 1:
-            return "One signal: no interval"
-        return f"Average and {self.level:.0%} interval over {count} draws"
+            return f"Read from {read}: no interval"
+        # Few draws reach less than the level asked for.
+        reached = min(self.level, (count - 1) / (count + 1))
+        return f"Read from {read}: average and {reached:.0%} interval"
+
+
+def _shown(value: float) -> str:
+    """Three decimals, or as many as a small number needs to be told from zero."""
+    return f"{value:.3f}" if value >= 0.01 or value < 5e-5 else f"{value:.4f}"
 
 
 def _number(value: float) -> float | None:

@@ -9,6 +9,7 @@ are computed within each replicate.
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ecgdiff.data.ptbxl import PTBXL
 from ecgdiff.data.statements import CONDITIONS, STATEMENTS
 from ecgdiff.data.training_set import preprocess_microvolts
 from ecgdiff.ecg.leads import LEADS_12
+from ecgdiff.errors import DataError, EcgDiffError
 from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.diagnosis import (
     aurocs,
@@ -63,6 +65,8 @@ def evaluate(root: str, names: list[str], fold: int = 10, resamples: int = 1000)
     signal = preprocess_microvolts(samples)[0] / 1000.0
     labels = np.array([[code in row.statements for code in STATEMENTS] for row in rows], int)
     loaded = {name: load_classifier(name) for name in names}
+    if other := [name for name, c in loaded.items() if c.classes != STATEMENTS]:
+        raise DataError(f"{other[0]} does not read the {len(STATEMENTS)} statements of PTB-XL.")
     read = {name: c.probabilities(signal) for name, c in loaded.items()}
     drawn = replicates([row.patient_id for row in rows], resamples)
 
@@ -123,7 +127,8 @@ def table(document: Mapping[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [
         f"{document['records']} records of {document['patients']} patients, fold "
-        f"{document['fold']}, real 12-lead ECGs; brackets: 95 % bootstrap interval over patients.",
+        f"{document['fold']}, real 12-lead ECGs; brackets: 95 % bootstrap interval over patients; "
+        "a statement that no patient of a replicate has is left out of its macro average.",
         "",
         "| classifier | macro AUROC, 71 statements | macro Brier | macro calibration error |",
         "| --- | --- | --- | --- |",
@@ -148,23 +153,28 @@ def _cell(entry: dict[str, Any], k: int | None = None) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs the command."""
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--root", required=True, help="folder of PTB-XL 1.0.3")
     parser.add_argument("--classifier", action="append", help="name or folder; repeatable")
     parser.add_argument("--fold", type=int, default=10, choices=[9, 10])
-    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap replicates")
     parser.add_argument("--out", type=Path, default=Path("results/classifier"))
     args = parser.parse_args(arguments)
     names = args.classifier or ["default", "lead_I"]
-    document = evaluate(args.root, names, args.fold, args.resamples)
+    try:
+        document = evaluate(args.root, names, args.fold, max(args.resamples, 1))
+    except EcgDiffError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     args.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, indent=1) + "\n"
     (args.out / "classifier.json").write_text(text, encoding="utf-8")
     (args.out / "classifier.md").write_text(table(document) + "\n", encoding="utf-8")
     print(table(document))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

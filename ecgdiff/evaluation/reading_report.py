@@ -60,7 +60,11 @@ def report(
     for name in TASKS:
         if these := [row for row in read if row["task"] == name]:
             if reference not in {row["method"] for row in these}:
-                raise DataError(f"{rows}: there is no method {reference!r} on task {name}.")
+                there = ", ".join(dict.fromkeys(row["method"] for row in these))
+                raise DataError(
+                    f"{rows}: there is no method {reference!r} on task {name}; name another "
+                    f"--reference, one of {there}."
+                )
             found[name], more = work.judge(name, these, chosen_there.get(name, {}))
             made += more
     return found, made

@@ -19,6 +19,7 @@ from ecgdiff.classifier import Classifier
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.diagnosis.calibration import RULES, thresholds
 from ecgdiff.ecg.leads import LEADS_8, derive_12
+from ecgdiff.errors import DataError
 from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.diagnosis import (
     aurocs,
@@ -147,12 +148,15 @@ def figures(
         None where there is none.
 
     Raises:
-        ValueError: If the methods were not read on the same records.
+        DataError: If the methods were not read on the same records.
     """
     some = next(iter(methods.values()))
     ids = [row["ecg_id"] for row in some]
     if other := [m for m, rows in methods.items() if [r["ecg_id"] for r in rows] != ids]:
-        raise ValueError(f"{other[0]} was not read on the same records as the others.")
+        raise DataError(
+            f"{other[0]} was read on {len(methods[other[0]])} records, {next(iter(methods))} on "
+            f"{len(ids)}, and they must be the same; finish the run of every method."
+        )
     labels, weights = _labels(some), np.array([row["weight"] for row in some])
     scores = {name: _scores(rows) for name, rows in methods.items()}
 

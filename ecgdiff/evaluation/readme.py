@@ -27,6 +27,8 @@ SHOWN = {k: v for k, v in COLUMNS.items() if k not in ("mae_median", "coverage_5
 TITLES = {
     "leads": "**Lead I to twelve leads** (scored: II and V1-V6)",
     "block": "**The missing half of 2.56 s** (scored: all eight leads in the lost half)",
+    "precordial": "**V1-V3 lost** (scored: V1-V3)",
+    "noisy": "**A noisy lead I to twelve leads** (scored: II and V1-V6)",
 }
 
 

@@ -85,6 +85,7 @@ def evaluate(args: argparse.Namespace) -> str:
         require_neurokit()
     plan, out = _plan(args), Path(args.out)
     earlier = _earlier(out / "rows.parquet", plan.header)
+    _begin(out, plan.header)
     rows = Rows(out / "first_figures.jsonl")
     _compute(args, plan, rows)
     _write_parquet(out / "rows.parquet", plan, rows, earlier)
@@ -138,14 +139,18 @@ def _methods(
     train, valid = partial(batches, data, TRAIN_FOLDS), partial(batches, data, VALID_FOLDS)
     controls = Controls(train, valid, args.noise)
     shared: list[Method] = [*samplers, Gaussian(controls, args.draws, args.seed), Mean(controls)]
-    shared += [_unet(folder, args) for folder in args.unet]
+    unets = [_unet(folder, args) for folder in args.unet]
+    if len({unet.label for unet in unets}) < len(unets):
+        raise EcgDiffError("Give at most one U-Net without and one with quantiles.")
     # What knows lead I only is asked only where nothing else was observed.
     neighbors = Neighbors(Library(train), args.draws)
     more: dict[str, list[Method]] = {
         "leads": [RidgeControl(controls), neighbors],
         "noisy": [_noisy_ridge(args, train, valid), neighbors],
     }
-    return {task.name: [*shared, *more.get(task.name, [])] for task in tasks}
+    # The U-Nets were trained with white noise only.
+    quiet = {task.name: [] if task.name == "noisy" else unets for task in tasks}
+    return {t.name: [*shared, *quiet[t.name], *more.get(t.name, [])] for t in tasks}
 
 
 def _unet(folder: str, args: argparse.Namespace) -> Method:
@@ -221,12 +226,25 @@ def _earlier(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     found = read_header(path)
-    if found["settings"] != header["settings"]:
-        raise DataError(
-            f"{path} holds rows made with other settings ({found['settings']}, now "
-            f"{header['settings']}). Choose another --out, or delete the files in the folder."
-        )
+    _compare(path, found["settings"], header["settings"])
     return found
+
+
+def _begin(out: Path, header: Mapping[str, Any]) -> None:
+    """Says in the folder what settings its rows have, before the first of them is there."""
+    path = out / "run.json"
+    if path.exists():
+        _compare(path, json.loads(path.read_text(encoding="utf-8")), header["settings"])
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(header["settings"], indent=1) + "\n", encoding="utf-8")
+
+
+def _compare(path: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if there != now:
+        raise DataError(
+            f"{path} belongs to rows made with other settings ({there}, now {now}). Choose "
+            "another --out, or delete the files in the folder."
+        )
 
 
 def _write_parquet(path: Path, plan: _Plan, rows: Rows, earlier: Mapping[str, Any]) -> None:
@@ -309,6 +327,8 @@ def _command(args: argparse.Namespace) -> str:
     parts += ["--task", args.task]
     for text in args.sampler:
         parts += ["--sampler", text]
+    for folder in args.unet:
+        parts += ["--unet", folder]
     if args.no_controls:
         parts.append("--no-controls")
     if args.morphology:

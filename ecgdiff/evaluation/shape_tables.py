@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgdiff.evaluation.bootstrap import Statistic, intervals, replicates
-from ecgdiff.evaluation.journal import Row
+from ecgdiff.evaluation.journal import Row, failed
 from ecgdiff.evaluation.morphology import TOLERANCE, Comparison, Measures, compare
 from ecgdiff.evaluation.regression_to_mean import fit, regression_to_mean, shared_variance
 from ecgdiff.evaluation.shape import LEADS, measures, powers
 from ecgdiff.evaluation.spectra import BANDS
+from ecgdiff.evaluation.summary import failures
 from ecgdiff.evaluation.tables import Table
 from ecgdiff.evaluation.tasks import TASKS, Task
 
@@ -95,7 +96,7 @@ def shape_tables(
         ]
         leads = [lead for lead in LEADS if lead in task.scored_leads]
         where = _where(these, header)
-        remarks = _remarks(these)
+        remarks = [*_remarks(these), *_failures(rows, name)]
         out += [
             _interval_table(name, found, where, remarks),
             _amplitude_table(name, found, leads, where, remarks),
@@ -123,6 +124,15 @@ def _where(rows: Sequence[Row], header: Mapping[str, Any]) -> str:
         f"{count} records of fold {records['fold']} (`{records['name']}`), {settings['draws']} "
         f"draws, ecgdiff {settings['version']}"
     )
+
+
+def _failures(rows: Sequence[Row], task: str) -> list[str]:
+    """The methods that failed on some records, which are missing in all tables."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["task"] == task:
+            found.setdefault(row["method"], []).append(row)
+    return [f"`{m}`: {failures(r)}." for m, r in found.items() if any(map(failed, r))]
 
 
 def _remarks(rows: Sequence[Row]) -> list[str]:

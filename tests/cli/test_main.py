@@ -137,7 +137,7 @@ def test_diagnose_reads_a_complete_recording_as_it_is(capsys: pytest.CaptureFixt
     out, err = capsys.readouterr()
     assert "reconstructing" not in err
     assert "AFIB (atrial fibrillation)" in out and "NORM (normal ECG)" in out
-    assert "One signal" in out and "Research use only" in out
+    assert "Read from a recording: no interval" in out and "Research use only" in out
     assert main(["diagnose", str(record), "--lost", "V1", "--conditions", "RBBB"]) == 1
     assert "no statement 'RBBB'" in capsys.readouterr().err
 

@@ -1,6 +1,8 @@
 """Reading recordings and draws: what is fed to the classifier, and what comes of it."""
 
 import json
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from ecgdiff.classifier import Classifier
 from ecgdiff.diagnosis.estimator import StatementEstimator
 from ecgdiff.ecg.leads import LEADS_8, LEADS_12, derive_12
 from ecgdiff.ecg.preprocess import baseline
+from ecgdiff.ecg.quality import check
 from ecgdiff.errors import OperatorError, SignalQualityError
 
 TIME = np.arange(1000) / 100
@@ -25,6 +28,16 @@ class Powers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, [6, 11]].square().mean(-1).log()
+
+
+class First(nn.Module):
+    """How much stronger the only lead is than a unit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.square().mean(-1).log()
+
+
+HALF = np.array([0.5])
 
 
 def classifier(thresholds: tuple[float, ...] = (0.5, 0.5), **settings: object) -> Classifier:
@@ -117,13 +130,7 @@ def test_what_was_not_measured_must_be_reconstructed_first() -> None:
 
 
 def test_a_classifier_of_one_lead_needs_one_lead() -> None:
-    class First(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.square().mean(-1).log()
-
-    one = Classifier(
-        First(), ("I",), ("A",), 100.0, 1000, 0.1, thresholds={"youden": np.array([0.5])}
-    )
+    one = Classifier(First(), ("I",), ("A",), 100.0, 1000, 0.1, thresholds={"youden": HALF})
     found = ecgdiff.diagnose(recording(("I",)), classifier=one, conditions=["A"])
     lead = beats()[0] - baseline(beats()[0], 100.0)
     assert found.probability[0, 0] == pytest.approx(1 / (1 + 1 / np.mean((lead / 0.1) ** 2)), 1e-4)
@@ -165,10 +172,44 @@ def test_every_form_says_research_use_only() -> None:
     assert written["conditions"][1]["threshold"] is None
     for text in (repr(found), found._repr_html_(), written["notice"]):
         assert "Research use only" in text
-    assert "diagnosed" not in repr(found).lower()
+
+
+def test_a_reading_can_be_traced_sent_and_stored() -> None:
+    made = reconstruction([0.3, 0.6])
+    meta = {"sampler": "Conditional()", "prior": "p", "model_sha256": "abc", "seed": 5}
+    made = replace(made, meta={**meta, "warnings": ["swapped?"], "seconds": 3.0})
+    found = ecgdiff.diagnose(made, classifier=classifier(), conditions="all")
+    written = found.to_dict()
+    assert {key: written[key] for key in meta} == meta
+    assert written["warnings"] == ["swapped?"] and "seconds" not in written
+    again = pickle.loads(pickle.dumps(found))
+    assert again.to_dict() == written
+    assert pickle.loads(pickle.dumps(made)).meta == made.meta
+
+
+def test_the_interval_is_called_what_the_draws_can_reach() -> None:
+    two = ecgdiff.diagnose(reconstruction([0.3, 0.6]), classifier=classifier(), conditions="all")
+    assert "2 draws of a reconstruction: average and 33% interval" in repr(two)
+    one = ecgdiff.diagnose(reconstruction([0.3]), classifier=classifier(), conditions="all")
+    assert "Read from 1 draw of a reconstruction: no interval" in repr(one)
+    wide = ecgdiff.diagnose(
+        reconstruction([0.3] * 19), classifier=classifier(), conditions="all", level=0.5
+    )
+    assert "50% interval" in repr(wide)
+
+
+def test_notes_of_the_quality_gate_are_kept() -> None:
+    negative = recording(("I",))
+    negative = replace(negative, signal=-negative.signal)
+    notes = [f.message for f in check(negative).findings]
+    one = Classifier(First(), ("I",), ("A",), 100.0, 1000, 0.1, thresholds={"youden": HALF})
+    found = ecgdiff.diagnose(negative, classifier=one, conditions=["A"])
+    assert notes and found.meta["warnings"] == notes
 
 
 def test_requests_that_make_no_sense_are_explained() -> None:
+    with pytest.raises(TypeError, match=r"got a str; read a file with ecgdiff\.read"):
+        ecgdiff.diagnose("watch.csv")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no statement 'RBBB'; it knows RIGHT, LEFT"):
         ecgdiff.diagnose(recording(), classifier=classifier(), conditions=["RBBB"])
     with pytest.raises(ValueError, match="no rule 'best'"):

@@ -322,3 +322,14 @@ def test_a_stopped_run_says_how_to_go_on(
     monkeypatch.setattr(running, "run", stop)
     assert command.main(arguments) == 130
     assert "run again" in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_keeps_its_settings(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([*arguments, "--no-controls"]) == 0
+    (tmp_path / "out" / "rows.parquet").unlink()  # as if it had not come to its end
+    capsys.readouterr()
+    other = ["--seed", "1", "--sampler", "ddnm:steps=2", "--no-controls"]
+    assert command.main([*arguments[:-2], *other]) == 1
+    assert "run.json belongs to rows made with other settings" in capsys.readouterr().err
