@@ -1,5 +1,6 @@
 """The figure of what a classifier reads: by task, method and condition."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,9 +28,10 @@ def figure(found: Mapping[str, Figures]) -> Plot:
     data: list[Plot] = []
     rows = max(len(methods) for methods in found.values())
     layout: Plot = {
-        "height": 140 + len(found) * rows * 56,
+        "height": 200 + len(found) * rows * 56,
+        "margin": {"t": 110},
         "title": {"text": "What a classifier reads; 95 % bootstrap intervals over patients"},
-        "legend": {"orientation": "h", "y": -0.08},
+        "legend": {"orientation": "h", "x": COLUMNS[0][0], "y": 1.02, "yanchor": "bottom"},
     }
     for row, (task, methods) in enumerate(found.items()):
         for column, (score, title) in enumerate(SCORES.items()):
@@ -43,7 +45,7 @@ def figure(found: Mapping[str, Figures]) -> Plot:
             layout[f"xaxis{axis}"] = {
                 "anchor": f"y{axis}",
                 "domain": list(COLUMNS[column]),
-                "range": [0.4, 1.02],
+                "range": [_lowest(found), 1.02],
                 "title": {"text": f"{task}: {title}"},
             }
             layout[f"yaxis{axis}"] = {
@@ -55,6 +57,19 @@ def figure(found: Mapping[str, Figures]) -> Plot:
                 "showticklabels": column == 0,
             }
     return {"data": data, "layout": layout}
+
+
+def _lowest(found: Mapping[str, Figures]) -> float:
+    """A tenth at or below every interval."""
+    ends = [
+        low
+        for methods in found.values()
+        for entry in methods.values()
+        for score in SCORES
+        for low in entry[score]["low"]
+        if low is not None
+    ]
+    return math.floor(10 * min(ends, default=0.4)) / 10 - 0.02
 
 
 def _points(methods: Figures, score: str) -> list[Plot]:
