@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,19 +67,7 @@ def diagnose(
     codes = _codes(conditions, chosen)
     columns = [chosen.classes.index(code) for code in codes]
     estimator = StatementEstimator(chosen, rule)
-    if isinstance(subject, Reconstruction):
-        signals = _drawn(subject, chosen.sampling_rate)
-        count = len(subject.draws)
-        read = f"{count} draw{'s' if count > 1 else ''} of a reconstruction"
-        origin = {key: subject.meta[key] for key in _ORIGIN if key in subject.meta}
-        notes = list(subject.meta.get("warnings", ()))
-    else:
-        report = check(subject)
-        report.raise_for([allow] if isinstance(allow, str) else allow)
-        origin, notes = {}, [finding.message for finding in report.findings]
-        signals = iter([_measured(subject, chosen)])
-        invented = " with synthetic leads" if "synthetic" in subject.provenance else ""
-        read = f"a recording{invented}"
+    signals, about = _shown(subject, chosen, allow)
     found = np.concatenate([estimator.predict_proba(signal[None]) for signal in signals])
     return Diagnosis(
         conditions=codes,
@@ -88,14 +76,32 @@ def diagnose(
         thresholds=chosen.thresholds[rule][columns],
         level=level,
         meta={
-            "read": read,
             "rule": rule,
             "classifier": chosen.name,
             "classifier_sha256": chosen.config.get("sha256", ""),
-            **origin,
-            "warnings": notes,
+            **about,
         },
     )
+
+
+def _shown(
+    subject: Recording | Reconstruction, classifier: Classifier, allow: Iterable[str]
+) -> tuple[Iterator[NDArray[np.float32]], dict[str, Any]]:
+    """The signals to read, and what there is to say about them."""
+    if isinstance(subject, Reconstruction):
+        count = len(subject.draws)
+        return _drawn(subject, classifier.sampling_rate), {
+            "read": f"{count} draw{'s' if count > 1 else ''} of a reconstruction",
+            **{key: subject.meta[key] for key in _ORIGIN if key in subject.meta},
+            "warnings": list(subject.meta.get("warnings", ())),
+        }
+    report = check(subject)
+    report.raise_for([allow] if isinstance(allow, str) else allow)
+    invented = " with synthetic leads" if "synthetic" in subject.provenance else ""
+    return iter([_measured(subject, classifier)]), {
+        "read": f"a recording{invented}",
+        "warnings": [finding.message for finding in report.findings],
+    }
 
 
 def _codes(conditions: Iterable[str] | str, classifier: Classifier) -> tuple[str, ...]:
