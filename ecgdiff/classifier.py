@@ -18,7 +18,7 @@ from torch import nn
 
 from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.errors import CheckpointError
-from ecgdiff.models.checkpoint import load_checkpoint
+from ecgdiff.models.checkpoint import checkpoint_names, find_checkpoint, load_checkpoint
 from ecgdiff.models.crops import window_logits
 from ecgdiff.models.xresnet1d import XResNet1d
 
@@ -122,7 +122,7 @@ class Classifier:
 
 def classifier_names() -> list[str]:
     """Lists the classifiers that come with the package."""
-    return sorted(path.parent.name for path in _EMBEDDED.glob("*/config.json"))
+    return checkpoint_names(_EMBEDDED)
 
 
 def classifier_folder(name: str | Path) -> Path:
@@ -131,13 +131,7 @@ def classifier_folder(name: str | Path) -> Path:
     Raises:
         CheckpointError: If there is neither.
     """
-    folder = _EMBEDDED / str(name) if str(name) in classifier_names() else Path(name)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"There is no classifier {str(name)!r}: neither a folder of that path nor one of the "
-            f"embedded classifiers ({', '.join(classifier_names()) or 'none'})."
-        )
-    return folder
+    return find_checkpoint(_EMBEDDED, name, "classifier")
 
 
 def load_classifier(name: str | Path = "default") -> Classifier:

@@ -18,7 +18,7 @@ from ecgdiff.diffusion.inpainting import InpaintingDenoiser
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.errors import CheckpointError
 from ecgdiff.models.autocast import Autocast
-from ecgdiff.models.checkpoint import load_checkpoint
+from ecgdiff.models.checkpoint import checkpoint_names, find_checkpoint, load_checkpoint
 from ecgdiff.models.sashimi import SaShiMi
 from ecgdiff.samplers.base import Sampler
 from ecgdiff.samplers.conditional import Conditional
@@ -58,7 +58,7 @@ class Prior:
 
 def prior_names() -> list[str]:
     """Lists the priors that come with the package."""
-    return sorted(path.parent.name for path in _EMBEDDED.glob("*/config.json"))
+    return checkpoint_names(_EMBEDDED)
 
 
 def needed_prior(sampler: Sampler) -> str:
@@ -72,13 +72,7 @@ def prior_folder(name: str | Path) -> Path:
     Raises:
         CheckpointError: If there is neither.
     """
-    folder = _EMBEDDED / str(name) if str(name) in prior_names() else Path(name)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"There is no prior {str(name)!r}: neither a folder of that path nor one of the "
-            f"embedded priors ({', '.join(prior_names()) or 'none'})."
-        )
-    return folder
+    return find_checkpoint(_EMBEDDED, name, "prior")
 
 
 def load_prior(

@@ -68,7 +68,7 @@ class StatementEstimator(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
         """The probability of each statement, shape (records, classes)."""
-        return np.asarray(expit(self._network.logits(X) / self.temperature_))
+        return self.calibrated().probabilities(X)
 
     def predict(self, X: NDArray[np.floating]) -> NDArray[np.int64]:
         """1 where the probability is at or above the threshold of `rule`, else 0.

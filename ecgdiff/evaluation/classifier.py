@@ -170,10 +170,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     args.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document, indent=1) + "\n"
-    (args.out / "classifier.json").write_text(text, encoding="utf-8")
-    (args.out / "classifier.md").write_text(table(document) + "\n", encoding="utf-8")
-    print(table(document))
+    numbers, text = json.dumps(document, indent=1) + "\n", table(document)
+    (args.out / "classifier.json").write_text(numbers, encoding="utf-8")
+    (args.out / "classifier.md").write_text(text + "\n", encoding="utf-8")
+    print(text)
     return 0
 
 

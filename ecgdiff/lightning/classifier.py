@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ecgdiff.data.statements import STATEMENTS
 from ecgdiff.ecg.leads import LEADS_12
+from ecgdiff.lightning.seeds import step_seed
 from ecgdiff.models.crops import random_crops, window_logits
 from ecgdiff.models.xresnet1d import XResNet1d
 
@@ -67,7 +68,7 @@ class StatementClassifier(pl.LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         samples, labels = data.labelled_batch(step, rank, ranks)
         # Dropout draws from the global generator; seeded by the step it, too, resumes.
-        torch.manual_seed((self.hparams["seed"] * 1_000_003 + step) * 1009 + rank)
+        torch.manual_seed(step_seed(self.hparams["seed"], step, rank))
         x = self.to_units(random_crops(samples, self.hparams["crop"]).to(self.device))
         logits = self._train_net[0](x).float()
         loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ecgdiff.data.training_set import load_fold_set
@@ -31,6 +30,7 @@ from ecgdiff.evaluation.prior_quality import (
 )
 from ecgdiff.lightning.card import write_card
 from ecgdiff.lightning.prior import BANDS, DiffusionPrior, band_losses
+from ecgdiff.lightning.training_run import read_run
 from ecgdiff.models.checkpoint import save_checkpoint
 from ecgdiff.models.sashimi import PRESETS
 
@@ -60,9 +60,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
         out: Folder to write.
         draws: Unconditional draws for the acceptance check.
     """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    # The command line adds a note of its own to the hyperparameters.
-    h = {k: v for k, v in state["hyper_parameters"].items() if not k.startswith("_")}
+    state, h = read_run(checkpoint)
     module = DiffusionPrior(**{**h, "compile": False, "start": None})
     leads = LEADS_8 if h["channels"] == len(LEADS_8) else LEADS_9
     whole, _ = load_fold_set(root, [9], leads)

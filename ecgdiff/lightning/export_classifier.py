@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from ecgdiff.classifier import AGGREGATES, Classifier
 from ecgdiff.data.statements import NAMES, STATEMENTS
@@ -24,6 +24,7 @@ from ecgdiff.diagnosis.estimator import StatementEstimator
 from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
 from ecgdiff.evaluation.diagnosis import aurocs, brier_scores, calibration_errors
 from ecgdiff.lightning.classifier import StatementClassifier
+from ecgdiff.lightning.training_run import read_run
 from ecgdiff.models.checkpoint import save_checkpoint
 
 __all__ = ["export", "main"]
@@ -42,8 +43,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path) -> dict[str, Any]:
         name: The classifier's name.
         out: Folder to write.
     """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    h = {k: v for k, v in state["hyper_parameters"].items() if not k.startswith("_")}
+    state, h = read_run(checkpoint)
     module = StatementClassifier(**{**h, "compile": False})
     module.load_state_dict(state["state_dict"])
     tensors = {
@@ -112,7 +112,7 @@ def _figures(
     logits: NDArray[np.float64], labels: NDArray[np.integer], temperature: float
 ) -> dict[str, Any]:
     """What fold 9 says, before and after the temperature."""
-    raw, scaled = (1 / (1 + np.exp(-logits / t)) for t in (1.0, temperature))
+    raw, scaled = (expit(logits / t) for t in (1.0, temperature))
     return {
         "records": len(labels),
         "macro_auroc": float(np.nanmean(aurocs(labels, logits))),

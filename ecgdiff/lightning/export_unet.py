@@ -8,12 +8,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ecgdiff.data.training_set import load_fold_set
 from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
 from ecgdiff.lightning.regression import PATTERNS, UNetRegression, errors
+from ecgdiff.lightning.training_run import read_run
 from ecgdiff.models.checkpoint import save_checkpoint
 
 __all__ = ["export", "main"]
@@ -29,9 +28,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path) -> dict[str, Any]:
         name: The network's name.
         out: Folder to write.
     """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    # The command line adds a note of its own to the hyperparameters.
-    h = {k: v for k, v in state["hyper_parameters"].items() if not k.startswith("_")}
+    state, h = read_run(checkpoint)
     module = UNetRegression(**h)
     # Convolutions in half precision, the numbers of the normalization as they are.
     tensors = {

@@ -32,6 +32,7 @@ from ecgdiff.diffusion.inpainting import NOISE, InpaintingDenoiser, Seen, networ
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.lightning.ema import WeightAverages
 from ecgdiff.lightning.masks import draw_masks, validation_masks
+from ecgdiff.lightning.seeds import step_seed
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 from ecgdiff.prior import load_network
 
@@ -139,7 +140,7 @@ class DiffusionPrior(pl.LightningModule):
         step, rank, ranks = self.global_step, self.global_rank, self.trainer.world_size
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         x0 = self.to_units(data.train_batch(step, rank, ranks).to(self.device))
-        generator = torch.Generator().manual_seed(self._seed(step, rank))
+        generator = torch.Generator().manual_seed(step_seed(self.hparams["seed"], step, rank))
         noise = torch.randn(x0.shape, generator=generator).to(x0)
         if self.hparams["inpainting"]:
             loss = self._inpainting_loss(x0, noise, generator)
@@ -153,9 +154,6 @@ class DiffusionPrior(pl.LightningModule):
     def to_units(self, microvolts: Tensor) -> Tensor:
         """Converts int16 microvolts to model units."""
         return microvolts.float() / (1000.0 * self.hparams["scale"])
-
-    def _seed(self, step: int, rank: int) -> int:
-        return (self.hparams["seed"] * 1_000_003 + step) * 1009 + rank
 
     def _edm_loss(self, x0: Tensor, noise: Tensor, generator: torch.Generator) -> Tensor:
         sigma = self.draw_sigma(len(x0), generator).to(x0)[:, None, None]

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from ecgdiff.ecg.leads import LEADS_8
+from ecgdiff.lightning.seeds import step_seed
 from ecgdiff.models.crops import random_crops
 from ecgdiff.models.unet1d import WIDTHS, UNet1d
 
@@ -98,9 +99,7 @@ class UNetRegression(pl.LightningModule):
         """Loss of one step; the records come from the data module by step number."""
         step, rank, ranks = self.global_step, self.global_rank, self.trainer.world_size
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        generator = torch.Generator().manual_seed(
-            (self.hparams["seed"] * 1_000_003 + step) * 1009 + rank
-        )
+        generator = torch.Generator().manual_seed(step_seed(self.hparams["seed"], step, rank))
         samples = data.train_batch(step, rank, ranks)
         samples = random_crops(samples, self.hparams["crop"], generator)
         x0 = self.to_units(samples.to(self.device))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ecgdiff.errors import CheckpointError
 
-__all__ = ["FORMAT", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FORMAT", "checkpoint_names", "find_checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = 1
 """Version of the folder's layout; a reader refuses what is newer than itself."""
@@ -42,6 +42,32 @@ def save_checkpoint(
     full = {"format": FORMAT, **config, "sha256": _sha256(weights)}
     (folder / "config.json").write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def checkpoint_names(shelf: Path) -> list[str]:
+    """Lists the checkpoints in a folder of such folders."""
+    return sorted(path.parent.name for path in shelf.glob("*/config.json"))
+
+
+def find_checkpoint(shelf: Path, name: str | Path, kind: str) -> Path:
+    """Finds the folder of a checkpoint that comes with the package, or of a path.
+
+    Arguments:
+        shelf: The folder of those that come with the package.
+        name: The name of one of them, or a path.
+        kind: What to call it in the error.
+
+    Raises:
+        CheckpointError: If there is neither.
+    """
+    names = checkpoint_names(shelf)
+    folder = shelf / str(name) if str(name) in names else Path(name)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"There is no {kind} {str(name)!r}: neither a folder of that path nor one of the "
+            f"embedded {kind}s ({', '.join(names) or 'none'})."
+        )
+    return folder
 
 
 def load_checkpoint(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
