@@ -62,6 +62,11 @@ class PTBXLDataModule(pl.LightningDataModule):
         picked = torch.linspace(0, len(whole) - 1, min(count, len(whole))).long()
         self.validation_set = whole[picked]
 
+    def move(self, device: torch.device | str) -> None:
+        """Keeps the training records on a device, where batches are picked then."""
+        self.train_set = self.train_set.to(device)
+        self._order = (-1, self._order[1])
+
     def train_batch(self, step: int, rank: int = 0, ranks: int = 1) -> Tensor:
         """Picks a step's records for one process: microvolts, (batch_size, leads, 1000)."""
         return self.train_set[self.train_rows(step, rank, ranks)]
@@ -81,7 +86,8 @@ class PTBXLDataModule(pl.LightningDataModule):
     def _permutation(self, epoch: int) -> Tensor:
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            self._order = epoch, torch.randperm(len(self.train_set), generator=generator)
+            order = torch.randperm(len(self.train_set), generator=generator)
+            self._order = epoch, order.to(self.train_set.device)
         return self._order[1]
 
     def train_dataloader(self) -> "StepCounter":

@@ -32,6 +32,7 @@ from ecgdiff.lightning.card import write_card
 from ecgdiff.lightning.prior import BANDS, DiffusionPrior, band_losses
 from ecgdiff.lightning.training_run import read_run
 from ecgdiff.models.checkpoint import save_checkpoint
+from ecgdiff.models.crops import middle
 from ecgdiff.models.sashimi import PRESETS
 
 __all__ = ["export", "main", "stored"]
@@ -64,12 +65,13 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
     module = DiffusionPrior(**{**h, "compile": False, "start": None})
     leads = LEADS_8 if h["channels"] == len(LEADS_8) else LEADS_9
     whole, _ = load_fold_set(root, [9], leads)
-    validation = module.to_units(whole)
+    length = max(module.hparams["lengths"], default=whole.shape[-1])
+    validation = module.to_units(middle(whole, length))
     module.net.eval()
     best = min(_candidates(module, state, validation), key=lambda c: sum(c.losses))
     _use(module, best.weights)
     train, clipped = load_fold_set(root, TRAIN_FOLDS, leads)
-    covariance = LeadFrequencyCovariance.fit(_InUnits(module, train), smooth=2)
+    covariance = LeadFrequencyCovariance.fit(_InUnits(module, middle(train, length)), smooth=2)
     config = {
         "name": name,
         "objective": h["objective"],
@@ -82,7 +84,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
         },
         "leads": list(leads),
         "sampling_rate_hz": 100.0,
-        "n_samples": whole.shape[-1],
+        "n_samples": length,
         "scale_mv": h["scale"],
         "clip_mv": CLIP_MV,
         "highpass_hz": CUTOFF_HZ,

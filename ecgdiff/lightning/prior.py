@@ -10,8 +10,10 @@ level uniformly and predicts the noise. ECG energy sits in few directions, so a 
 decided at :math:`\sigma` of 3 to 80
 standard deviations: the log-normal is centered far above the values published for images.
 
-Every random number of a step follows from (seed, step, rank): a resumed run is the same run, bit
-for bit.
+Every random number of a step follows from (seed, step): a resumed run is the same run, bit for
+bit. Each process draws the numbers of the whole step and uses its own share, so that a run on two
+processes is the run on one with twice the batch, but for rounding. The records lie on the device
+of the network and are picked, cropped and varied there; only the log waits for the device.
 
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022),
@@ -20,7 +22,7 @@ References:
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -31,8 +33,10 @@ from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
 from ecgdiff.diffusion.inpainting import NOISE, InpaintingDenoiser, Seen, network_input, trust
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.lightning.ema import WeightAverages
+from ecgdiff.lightning.losses import draw_sigma, edm_loss, edm_pair, parameter_groups
 from ecgdiff.lightning.masks import draw_masks, validation_masks
-from ecgdiff.lightning.seeds import step_seed
+from ecgdiff.lightning.share import Share
+from ecgdiff.models.crops import crops, middle
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 from ecgdiff.prior import load_network
 
@@ -58,16 +62,21 @@ class DiffusionPrior(pl.LightningModule):
         uniform_share: The share of items whose ln sigma is uniform over `uniform_range` instead.
         uniform_range: Smallest and largest sigma of that share.
         lr: Peak learning rate; state-space parameters get at most 1e-3.
+        final_rate: The learning rate at the end, as a fraction of its peak; 1 keeps it there.
+        betas: Decay rates of AdamW's averages.
         weight_decay: On matrices only.
         warmup: Steps of linear warm-up.
-        total_steps: Steps until the cosine has come down to 1 % of the peak.
+        total_steps: Steps until the cosine has come down to the end.
         seed: Seed of noise and levels.
+        lengths: Samples per window, one length per step in turn, at random places of the records;
+            whole records if empty.
+        gain: Range of a factor common to the leads of a record, drawn anew at every step.
         inpainting: Whether the network is shown observations, of random patterns
             (:mod:`ecgdiff.lightning.masks`), and learns to denoise what was lost. Objective `edm`
             only.
         start: A prior of the same size to start from, by name or folder; random weights if None.
         compile: Compile the training graph; needs a C++ compiler, gives the same numbers to
-            rounding.
+            rounding. `reduce-overhead` records CUDA graphs, too.
     """
 
     def __init__(
@@ -81,13 +90,17 @@ class DiffusionPrior(pl.LightningModule):
         uniform_share: float = 0.2,
         uniform_range: tuple[float, float] = (0.005, 160.0),
         lr: float = 1e-3,
+        final_rate: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.01,
         warmup: int = 500,
         total_steps: int = 10_000,
         seed: int = 0,
+        lengths: Sequence[int] = (),
+        gain: tuple[float, float] = (1.0, 1.0),
         inpainting: bool = False,
         start: str | None = None,
-        compile: bool = False,
+        compile: bool | Literal["reduce-overhead"] = False,
     ) -> None:
         super().__init__()
         if total_steps <= warmup:
@@ -104,6 +117,8 @@ class DiffusionPrior(pl.LightningModule):
         size: dict[str, Any] = PRESETS[preset]
         context = channels if inpainting else 0
         self.net = SaShiMi(channels=channels, t_scale=self.t_scale, context=context, **size)
+        if wrong := [n for n in lengths if n < 1 or n % self.net.multiple]:
+            raise ValueError(f"lengths must be multiples of {self.net.multiple}, got {wrong[0]}.")
         self.earlier: dict[str, Any] | None = None
         if start is not None:
             net, config = load_network(start)
@@ -112,7 +127,7 @@ class DiffusionPrior(pl.LightningModule):
             steps = before["steps"] + (before.get("earlier") or {"steps": 0})["steps"]
             self.earlier = {"name": config["name"], "sha256": config["sha256"], "steps": steps}
         # In a tuple, so that the compiled twin is not registered as a second module.
-        self._train_net: tuple[Any] = (torch.compile(self.net) if compile else self.net,)
+        self._train_net: tuple[Any] = (_compiled(self.net, compile),)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what the weights were trained on before, for the card."""
@@ -123,9 +138,10 @@ class DiffusionPrior(pl.LightningModule):
         self.earlier = checkpoint.get("earlier")
 
     def on_fit_start(self) -> None:
-        """Refuses what would feed the same records and noise twice."""
+        """Refuses what would feed the same records and noise twice; moves the records."""
         if self.trainer.accumulate_grad_batches != 1:
             raise ValueError("accumulate_grad_batches must be 1: raise data.batch_size instead.")
+        self.trainer.datamodule.move(self.device)  # type: ignore[attr-defined]
 
     def denoiser(self) -> Denoiser:
         """The network as a denoiser of the standard schedule."""
@@ -139,39 +155,43 @@ class DiffusionPrior(pl.LightningModule):
         """Loss of one step; the records come from the data module by step number."""
         step, rank, ranks = self.global_step, self.global_rank, self.trainer.world_size
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        x0 = self.to_units(data.train_batch(step, rank, ranks).to(self.device))
-        generator = torch.Generator().manual_seed(step_seed(self.hparams["seed"], step, rank))
-        noise = torch.randn(x0.shape, generator=generator).to(x0)
+        share = Share(self.hparams["seed"], step, rank, ranks, self.device)
+        x0 = self._varied(self.to_units(data.train_batch(step, rank, ranks)), share)
+        noise = share.normal(x0.shape)
         if self.hparams["inpainting"]:
-            loss = self._inpainting_loss(x0, noise, generator)
+            loss = self._inpainting_loss(x0, noise, share)
         elif self.hparams["objective"] == "eps":
-            loss = self._eps_loss(x0, noise, generator)
+            loss = self._eps_loss(x0, noise, share)
         else:
-            loss = self._edm_loss(x0, noise, generator)
+            loss = edm_loss(self._train_net[0], x0, self._levels(x0, share), noise)
         self.log("loss", loss, prog_bar=True)
         return loss
+
+    def _varied(self, x0: Tensor, share: Share) -> Tensor:
+        """The window of this step and a gain per record."""
+        lengths, (low, high) = self.hparams["lengths"], self.hparams["gain"]
+        if lengths and (length := lengths[share.step % len(lengths)]) != x0.shape[-1]:
+            places = share.integers(x0.shape[-1] - length + 1, len(x0))
+            x0 = crops(x0, places, length)
+        if low < high:
+            x0 = x0 * (low + (high - low) * share.uniform((len(x0), 1, 1)))
+        return x0
 
     def to_units(self, microvolts: Tensor) -> Tensor:
         """Converts int16 microvolts to model units."""
         return microvolts.float() / (1000.0 * self.hparams["scale"])
 
-    def _edm_loss(self, x0: Tensor, noise: Tensor, generator: torch.Generator) -> Tensor:
-        sigma = self.draw_sigma(len(x0), generator).to(x0)[:, None, None]
-        x = x0 + sigma * noise
-        total = torch.hypot(sigma, torch.ones_like(sigma))
-        target = (x0 - x / total**2) * total / sigma
-        out = self._train_net[0](x / total, sigma.flatten().log() / 4)
-        return nn.functional.mse_loss(out, target)
+    def _levels(self, x0: Tensor, share: Share) -> Tensor:
+        return share.mine(self.draw_sigma(share.count(x0), share.generator))[:, None, None]
 
-    def _inpainting_loss(self, x0: Tensor, noise: Tensor, generator: torch.Generator) -> Tensor:
-        sigma = self.draw_sigma(len(x0), generator).to(x0)[:, None, None]
-        mask = draw_masks((x0.shape[0], x0.shape[1], x0.shape[2]), generator).to(x0.device)
+    def _inpainting_loss(self, x0: Tensor, noise: Tensor, share: Share) -> Tensor:
+        sigma = self._levels(x0, share)
+        shape = (share.count(x0), x0.shape[1], x0.shape[2])
+        mask = share.mine(draw_masks(shape, share.host)).to(x0.device)
         low, high = (math.log(v) for v in NOISE)
-        sigma_y = torch.rand((len(x0), 1, 1), generator=generator).mul(high - low).add(low).exp()
-        sigma_y = sigma_y.to(x0)
-        y = x0 + sigma_y * torch.randn(x0.shape, generator=generator).to(x0)
-        x, total = x0 + sigma * noise, (sigma**2 + 1).sqrt()
-        target = (x0 - x / total**2) * total / sigma
+        sigma_y = share.uniform((len(x0), 1, 1)).mul(high - low).add(low).exp()
+        y = x0 + sigma_y * share.normal(x0.shape)
+        x, target = edm_pair(x0, sigma, noise)
         out = self._train_net[0](
             network_input(x, sigma, y, mask), sigma.flatten().log() / 4, trust(mask, sigma_y)
         )
@@ -180,29 +200,37 @@ class DiffusionPrior(pl.LightningModule):
     def draw_sigma(self, count: int, generator: torch.Generator) -> Tensor:
         """Draws `count` noise levels from the training distribution."""
         h = self.hparams
-        low, high = (math.log(v) for v in h["uniform_range"])
-        normal = h["sigma_log_mean"] + h["sigma_log_std"] * torch.randn(count, generator=generator)
-        uniform = low + (high - low) * torch.rand(count, generator=generator)
-        picked = torch.rand(count, generator=generator) < h["uniform_share"]
-        return torch.where(picked, uniform, normal).exp()
+        mean, std = h["sigma_log_mean"], h["sigma_log_std"]
+        share, ends = h["uniform_share"], h["uniform_range"]
+        return draw_sigma(count, mean, std, share, ends, generator, generator.device)
 
-    def _eps_loss(self, x0: Tensor, noise: Tensor, generator: torch.Generator) -> Tensor:
-        t = torch.randint(1, self.schedule.T + 1, (len(x0),), generator=generator).to(x0.device)
+    def _eps_loss(self, x0: Tensor, noise: Tensor, share: Share) -> Tensor:
+        t = 1 + share.integers(self.schedule.T, len(x0))
         alpha, std = self.schedule.alpha(t), self.schedule.std(t)
         x_t = alpha.to(x0)[:, None, None] * x0 + std.to(x0)[:, None, None] * noise
         return nn.functional.mse_loss(self._train_net[0](x_t, t - 1), noise)
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Denoising loss per noise band with every averaged set of weights, on fixed noise."""
-        x0 = self.to_units(batch)
+        whole = self.to_units(batch)
         for callback in self._averages():
             for decay in callback.decays:
                 with callback.swapped(self, decay):
                     self.net.eval()
-                    losses = band_losses(*self.to_validate(x0, batch_idx), batch_idx)
-                values = {f"val_{decay}/{s:.3g}": v for s, v in zip(BANDS, losses, strict=True)}
-                values[f"val_{decay}"] = sum(losses) / len(losses)
-                self.log_dict(values, sync_dist=True, batch_size=len(x0))
+                    for x0, note in self._windows(whole):
+                        losses = band_losses(*self.to_validate(x0, batch_idx), batch_idx)
+                        self._log_losses(f"val_{decay}{note}", losses, len(x0))
+
+    def _windows(self, whole: Tensor) -> Iterator[tuple[Tensor, str]]:
+        """The middle of each record at every length, and a note for all but the longest."""
+        lengths = sorted(self.hparams["lengths"] or [whole.shape[-1]], reverse=True)
+        for length in lengths:
+            yield middle(whole, length), "" if length == lengths[0] else f"_{length}"
+
+    def _log_losses(self, name: str, losses: Sequence[float], count: int) -> None:
+        values = {f"{name}/{s:.3g}": v for s, v in zip(BANDS, losses, strict=True)}
+        values[name] = sum(losses) / len(losses)
+        self.log_dict(values, sync_dist=True, batch_size=count)
 
     def to_validate(self, x0: Tensor, number: int) -> tuple[Denoiser, Tensor, Tensor | None]:
         """The denoiser, the clean signals and, if it is shown some of them, what it is not shown.
@@ -225,26 +253,25 @@ class DiffusionPrior(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW on matrices, state-space parameters and the rest, with warm-up and cosine."""
         h = self.hparams
-        groups: dict[str, list[nn.Parameter]] = {"matrix": [], "plain": [], "ssm": []}
-        for parameter in self.parameters():
-            if getattr(parameter, "state_space", False):
-                groups["ssm"].append(parameter)
-            else:
-                groups["matrix" if parameter.ndim == 2 else "plain"].append(parameter)
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": groups["matrix"], "weight_decay": h["weight_decay"]},
-                {"params": groups["plain"], "weight_decay": 0.0},
-                {"params": groups["ssm"], "weight_decay": 0.0, "lr": min(1e-3, h["lr"])},
-            ],
-            lr=h["lr"],
-            betas=(0.9, 0.99),
-        )
+        groups = parameter_groups(self, h["lr"], h["weight_decay"])
+        optimizer = torch.optim.AdamW(groups, lr=h["lr"], betas=h["betas"], fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the norm of all gradients; the trainer's own way refuses fused optimizers."""
+        if gradient_clip_algorithm not in (None, "norm"):
+            raise ValueError(f"Gradients are clipped by norm, not by {gradient_clip_algorithm}.")
+        if gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def rate(self, step: int) -> float:
         """The learning rate at a step, as a fraction of its peak."""
@@ -252,7 +279,14 @@ class DiffusionPrior(pl.LightningModule):
         if step < warmup:
             return (step + 1) / warmup
         progress = min(1.0, (step - warmup) / max(1, total - warmup))
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+        final = self.hparams["final_rate"]
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _compiled(net: SaShiMi, how: bool | str) -> Any:
+    if how is True:
+        return torch.compile(net)
+    return torch.compile(net, mode=how) if how else net
 
 
 def _widened(state: dict[str, Tensor], net: SaShiMi) -> dict[str, Tensor]:

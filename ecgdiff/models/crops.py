@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-__all__ = ["random_crops", "starts", "window_logits"]
+__all__ = ["crops", "middle", "random_crops", "starts", "window_logits"]
 
 AT_ONCE = 512
 
@@ -19,9 +19,29 @@ def random_crops(x: Tensor, crop: int, generator: torch.Generator | None = None)
     Returns:
         A tensor with shape (batch, channels, crop).
     """
-    at = torch.randint(x.shape[-1] - crop + 1, (len(x), 1, 1), generator=generator)
-    index = (at + torch.arange(crop)).expand(-1, x.shape[1], -1)
-    return x.gather(-1, index)
+    at = torch.randint(x.shape[-1] - crop + 1, (len(x),), generator=generator)
+    return crops(x, at.to(x.device), crop)
+
+
+def crops(x: Tensor, places: Tensor, crop: int) -> Tensor:
+    """Cuts one crop out of each signal.
+
+    Arguments:
+        x: The signals, with shape (batch, channels, time).
+        places: The first sample of each crop, with shape (batch,).
+        crop: The length of a crop in samples.
+
+    Returns:
+        A tensor with shape (batch, channels, crop).
+    """
+    index = places[:, None, None] + torch.arange(crop, device=x.device)
+    return x.gather(-1, index.expand(-1, x.shape[1], -1))
+
+
+def middle(x: Tensor, length: int) -> Tensor:
+    """The middle `length` samples of signals (..., time)."""
+    start = (x.shape[-1] - length) // 2
+    return x[..., start : start + length]
 
 
 def starts(length: int, crop: int) -> list[int]:

@@ -12,10 +12,9 @@ so a kernel of length L costs about 2 sqrt(L) exponentials per mode and one smal
 product.
 
 **Convolution.** The forward kernel acts on lags 0..L-1 and the backward one on lags -1..-(L-1);
-together they are one circular kernel of length 2L, so one FFT forward and one back serve both
-directions. Inference keeps the spectra of the kernels, which depend on neither the signal nor the
-noise level. Training on short sequences multiplies by the Toeplitz matrix of the same kernel
-instead, in bfloat16 under autocast: less memory traffic than fp32 spectra.
+together they are one kernel (:mod:`ecgdiff.models.convolution`). Inference keeps its spectra,
+which depend on neither the signal nor the noise level. Training on short sequences multiplies by
+Toeplitz matrices instead.
 
 Layout inside the network is (channels, batch, time): every 1x1 convolution is then one matrix
 product.
@@ -31,7 +30,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["S4D", "bidirectional", "fft_convolve", "kernel_spectrum", "toeplitz_convolve"]
+from ecgdiff.models.convolution import (
+    bidirectional,
+    fft_convolve,
+    kernel_spectrum,
+    long_convolve,
+    toeplitz_convolve,
+)
+
+__all__ = ["S4D"]
 
 # Toeplitz matrices are quadratic in length: beyond this the FFT is cheaper.
 TOEPLITZ_LENGTH = 256
@@ -98,7 +105,7 @@ class S4D(nn.Module):
             if length <= TOEPLITZ_LENGTH:
                 y = toeplitz_convolve(u, kernel)
             else:
-                y = fft_convolve(u, kernel_spectrum(kernel))
+                y = long_convolve(u, kernel)
         else:
             y = fft_convolve(u, self._spectrum(length))
         return y + self.d.to(u.dtype)[:, None, None] * u
@@ -128,74 +135,3 @@ def _powers(re: Tensor, im: Tensor, stride: int, count: int) -> tuple[Tensor, Te
     k = stride * torch.arange(count, device=re.device, dtype=re.dtype)
     size, angle = (re[..., None] * k).exp(), im[..., None] * k
     return size * angle.cos(), size * angle.sin()
-
-
-def bidirectional(kernels: Tensor) -> Tensor:
-    """Joins kernels (2, channels, L) to one of lags -(L-1)..L-1, with shape (channels, 2L - 1).
-
-    The backward kernel's entry j acts on lag -1-j; its last entry has no lag to act on.
-    """
-    forward, backward = kernels
-    return torch.cat([backward[..., :-1].flip(-1), forward], dim=-1)
-
-
-def kernel_spectrum(kernel: Tensor) -> Tensor:
-    """Computes the spectrum of the circular kernel of length 2L from (channels, 2L - 1) lags."""
-    length = (kernel.shape[-1] + 1) // 2
-    circular = torch.cat(
-        [
-            kernel[..., length - 1 :],
-            kernel.new_zeros(kernel.shape[0], 1),
-            kernel[..., : length - 1],
-        ],
-        dim=-1,
-    )
-    return torch.fft.rfft(circular)
-
-
-def fft_convolve(u: Tensor, spectrum: Tensor) -> Tensor:
-    """Convolves u (channels, batch, L) with a spectrum (channels, L + 1), at least in float32."""
-    length = u.shape[-1]
-    with torch.autocast(u.device.type, enabled=False):
-        wide = u if u.dtype == torch.float64 else u.float()
-        product = torch.fft.rfft(wide, n=2 * length) * spectrum[:, None, :]
-        return torch.fft.irfft(product, n=2 * length)[..., :length].to(u.dtype)
-
-
-def toeplitz_convolve(u: Tensor, kernel: Tensor) -> Tensor:
-    """Convolves u (channels, batch, L) with lags (channels, 2L - 1) by a matrix product each."""
-    product: Tensor = _Toeplitz.apply(u, kernel)
-    return product
-
-
-def _toeplitz(kernel: Tensor, length: int) -> Tensor:
-    """T[h, j, i] = kernel[h, i - j + L - 1]: the matrix that acts on rows from the right."""
-    return kernel.unfold(-1, length, 1).flip(-2)
-
-
-class _Toeplitz(torch.autograd.Function):
-    """The product u T; its backward sums the diagonals of dT instead of scattering them."""
-
-    @staticmethod
-    def forward(ctx, u: Tensor, kernel: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(u, kernel)
-        return torch.bmm(u, _toeplitz(kernel.to(u.dtype), u.shape[-1]))
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
-        u, kernel = ctx.saved_tensors
-        matrix = _toeplitz(kernel.to(u.dtype), u.shape[-1])
-        grad_u = torch.bmm(grad, matrix.transpose(1, 2))
-        return grad_u, _diagonal_sums(torch.bmm(u.transpose(1, 2), grad)).to(kernel.dtype)
-
-
-def _diagonal_sums(matrix: Tensor) -> Tensor:
-    """Sums matrix[h, j, j + m] over j, for m = -(L-1)..L-1, with shape (channels, 2L - 1)."""
-    channels, length, _ = matrix.shape
-    width = 2 * length - 1
-    # Written with a row stride one shorter than it is read with, row j moves j places to the left.
-    buffer = matrix.new_zeros(channels, length * (width + 1))
-    strides = (buffer.shape[1], width - 1, 1)
-    buffer.as_strided(matrix.shape, strides, length - 1).copy_(matrix)
-    rows = buffer[:, : length * width].view(channels, length, width)
-    return rows.sum(1, dtype=torch.promote_types(matrix.dtype, torch.float32))

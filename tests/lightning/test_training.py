@@ -13,6 +13,7 @@ from ecgdiff.lightning.datamodule import PTBXLDataModule
 from ecgdiff.lightning.ema import WeightAverages
 from ecgdiff.lightning.export import stored
 from ecgdiff.lightning.prior import BANDS, DiffusionPrior, band_losses
+from ecgdiff.lightning.share import Share
 from ecgdiff.models import sashimi
 from ecgdiff.prior import load_prior
 
@@ -232,9 +233,55 @@ def test_a_resumed_run_remembers_what_it_started_from(made_up: None, tmp_path: P
     assert resumed.earlier == first.earlier
 
 
+def test_windows_take_turns_and_gains_are_common_to_the_leads(made_up: None) -> None:
+    m = model(lengths=[64, 16], gain=(0.5, 2.0))
+    ramp = torch.arange(64.0).expand(8, 8, 64) * torch.arange(1.0, 9.0)[:, None] + 100
+    for step, length in ((0, 64), (1, 16), (2, 64)):
+        share = Share(0, step, 0, 1)
+        varied = m._varied(ramp, share)
+        assert varied.shape == (8, 8, length)
+        # What is left of a ramp, lead by lead, is a stretch of it times one factor per record.
+        slope = varied.diff(dim=-1)
+        gains = slope / torch.arange(1.0, 9.0)[:, None]
+        torch.testing.assert_close(gains, gains[:, :1, :1].expand_as(gains), rtol=1e-3, atol=1e-4)
+        assert (gains > 0.5).all() and (gains < 2.0).all() and gains[:, 0, 0].unique().numel() == 8
+        starts = (varied[:, 0, 0] / gains[:, 0, 0] - 100).round()
+        assert (starts >= 0).all() and (starts <= 64 - length).all()
+        assert (starts.unique().numel() > 1) == (length < 64)
+
+
+def test_every_length_is_validated(made_up: None, tmp_path: Path) -> None:
+    t = trainer(tmp_path, 4)
+    t.fit(model(lengths=[16, 64]), data())
+    names = {k for k in t.callback_metrics if k.startswith("val_") and "/" not in k}
+    assert names == {"val_0.9", "val_0.99", "val_0.9_16", "val_0.99_16"}
+
+
+def test_processes_draw_the_numbers_of_one() -> None:
+    whole = Share(3, 7, 0, 1)
+    parts = [Share(3, 7, rank, 2) for rank in (0, 1)]
+    for draw, shape in (("normal", (4, 2, 3)), ("uniform", (4, 1, 1))):
+        both = torch.cat([getattr(p, draw)((2, *shape[1:])) for p in parts])
+        assert torch.equal(getattr(whole, draw)(shape), both)
+    assert torch.equal(whole.integers(9, 4), torch.cat([p.integers(9, 2) for p in parts]))
+
+
+def test_gradients_are_clipped_by_their_norm(made_up: None) -> None:
+    m = model()
+    for p in m.parameters():
+        p.grad = torch.ones_like(p)
+    m.configure_gradient_clipping(m.configure_optimizers()["optimizer"], 0.5, "norm")
+    total = torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None]).norm()
+    torch.testing.assert_close(total, torch.tensor(0.5))
+    with pytest.raises(ValueError, match="by norm"):
+        m.configure_gradient_clipping(m.configure_optimizers()["optimizer"], 0.5, "value")
+
+
 def test_settings_that_would_train_wrongly_are_refused(made_up: None, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"give trainer\.max_steps"):
         model(total_steps=-1)
+    with pytest.raises(ValueError, match="multiples of 2, got 15"):
+        model(lengths=[64, 15])
     t = trainer(tmp_path, 4)
     t.accumulate_grad_batches = 2
     with pytest.raises(ValueError, match=r"raise data\.batch_size"):

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from ecgdiff.models import s4
-from ecgdiff.models.s4 import (
-    S4D,
+from ecgdiff.models.convolution import (
     bidirectional,
     fft_convolve,
     kernel_spectrum,
+    long_convolve,
     toeplitz_convolve,
 )
+from ecgdiff.models.s4 import S4D
 
 
 def _layer(channels: int = 3, state: int = 8) -> S4D:
@@ -132,3 +133,33 @@ def test_gradients_are_finite_at_the_extreme_steps(dt: float) -> None:
 def test_state_space_parameters_are_tagged() -> None:
     tagged = {n for n, p in S4D(4).named_parameters() if getattr(p, "state_space", False)}
     assert tagged == {"log_dt", "a", "b"}
+
+
+def _convolution_problem(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    u = torch.randn(3, 2, 21, dtype=dtype, requires_grad=True)
+    kernel = torch.randn(3, 41, dtype=dtype, requires_grad=True)
+    return u, kernel
+
+
+def test_opaque_convolution_has_the_gradients_of_finite_differences() -> None:
+    assert torch.autograd.gradcheck(long_convolve, _convolution_problem(torch.float64))
+
+
+def test_opaque_convolution_keeps_the_contract_of_an_operation() -> None:
+    """Shapes told to compilers, no aliases, gradients registered: what torch checks."""
+    from ecgdiff.models.convolution import _long_convolve
+
+    torch.library.opcheck(_long_convolve, _convolution_problem(torch.float32))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_opaque_convolution_is_the_plain_one_in_value_and_gradients(dtype: torch.dtype) -> None:
+    u, kernel = _convolution_problem(torch.float32)
+    u = u.detach().to(dtype).requires_grad_()
+    results = []
+    for form in (long_convolve, lambda a, b: fft_convolve(a, kernel_spectrum(b))):
+        y = form(u, kernel)
+        results.append((y, *torch.autograd.grad(y.float().square().sum(), (u, kernel))))
+    for ours, plain in zip(*results, strict=True):
+        assert ours.dtype == plain.dtype
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
