@@ -1,5 +1,7 @@
 """Random patterns of what was observed, for the training of networks that see observations."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,26 +11,45 @@ SHARES = {"first": 0.4, "leads": 0.15, "block": 0.15, "window": 0.15, "mixed": 0
 """How often each pattern is drawn."""
 
 
-def draw_masks(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def draw_masks(
+    shape: tuple[int, int, int], generator: torch.Generator, patterns: Sequence[str] = ()
+) -> Tensor:
     """Draws one pattern per item: True where observed.
 
-    The patterns: the first lead alone; a random set of leads; everything but a block of time; a
-    window of time alone; leads lost at random, the others with a block of their own lost; nothing.
-    A quarter of all recordings is shorter than the window, too.
+    The patterns: `first`, the first lead alone; `leads`, a random set of leads; `block`, all but a
+    block of time; `window`, a window of time alone; `mixed`, leads lost at random and of each
+    other one a block of its own; `none`, nothing. Besides, on demand: `half`, one half of 2.56 s
+    of 10 s alone, as in the benchmark's block task; `blocks`, a block lost of each lead at a place
+    of its own.
 
     Arguments:
         shape: (batch, leads, time).
         generator: The source of randomness.
+        patterns: Names of patterns, equally often. If there are none, the shares are those of
+            `SHARES`, and a quarter of all recordings is shorter than the window, too.
+
+    Raises:
+        ValueError: If a pattern is unknown.
     """
-    shares = torch.tensor(list(SHARES.values()))
-    kinds = torch.multinomial(shares, shape[0], replacement=True, generator=generator)
-    names = list(SHARES)
-    masks = [_PATTERNS[names[int(k)]](shape[1], shape[2], generator) for k in kinds]
-    mask = torch.stack(masks)
+    if patterns:
+        return _stacked(patterns, torch.ones(len(patterns)), shape, generator)
+    mask = _stacked(list(SHARES), torch.tensor(list(SHARES.values())), shape, generator)
     for item in range(shape[0]):
         if _uniform(generator) < 0.25:
             mask[item, :, _between(shape[2] // 4, shape[2], generator) :] = False
     return mask
+
+
+def _stacked(
+    names: Sequence[str],
+    shares: Tensor,
+    shape: tuple[int, int, int],
+    generator: torch.Generator,
+) -> Tensor:
+    if unknown := [name for name in names if name not in _PATTERNS]:
+        raise ValueError(f"There is no pattern {unknown[0]!r}; there are {', '.join(_PATTERNS)}.")
+    kinds = torch.multinomial(shares, shape[0], replacement=True, generator=generator)
+    return torch.stack([_PATTERNS[names[int(k)]](shape[1], shape[2], generator) for k in kinds])
 
 
 def validation_masks(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -40,10 +61,8 @@ def validation_masks(shape: tuple[int, int, int], generator: torch.Generator) ->
     """
     mask = torch.zeros(shape, dtype=torch.bool)
     mask[::2, 0] = True
-    half = round(0.128 * shape[2])
     for item in range(1, shape[0], 2):
-        start = _between(0, shape[2] - half, generator)
-        mask[item, :, start : start + half] = True
+        mask[item] = _half(shape[1], shape[2], generator)
     return mask
 
 
@@ -80,9 +99,19 @@ def _window(leads: int, time: int, generator: torch.Generator) -> Tensor:
     return _block(time, generator).expand(leads, time).clone()
 
 
+def _half(leads: int, time: int, generator: torch.Generator) -> Tensor:
+    length = round(0.128 * time)
+    start = _between(0, time - length, generator)
+    inside = (torch.arange(time) >= start) & (torch.arange(time) < start + length)
+    return inside.expand(leads, time)
+
+
+def _blocks(leads: int, time: int, generator: torch.Generator) -> Tensor:
+    return torch.stack([~_block(time, generator) for _ in range(leads)])
+
+
 def _mixed(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    rows = [~_block(time, generator) for _ in range(leads)]
-    return torch.stack(rows) & _leads(leads, time, generator)
+    return _blocks(leads, time, generator) & _leads(leads, time, generator)
 
 
 def _none(leads: int, time: int, generator: torch.Generator) -> Tensor:
@@ -96,4 +125,6 @@ _PATTERNS = {
     "window": _window,
     "mixed": _mixed,
     "none": _none,
+    "half": _half,
+    "blocks": _blocks,
 }

@@ -74,6 +74,7 @@ class DiffusionPrior(pl.LightningModule):
         inpainting: Whether the network is shown observations, of random patterns
             (:mod:`ecgdiff.lightning.masks`), and learns to denoise what was lost. Objective `edm`
             only.
+        patterns: Names of the patterns if not their usual mixture.
         start: A prior of the same size to start from, by name or folder; random weights if None.
         compile: Compile the training graph; needs a C++ compiler, gives the same numbers to
             rounding. `reduce-overhead` records CUDA graphs, too.
@@ -99,6 +100,7 @@ class DiffusionPrior(pl.LightningModule):
         lengths: Sequence[int] = (),
         gain: tuple[float, float] = (1.0, 1.0),
         inpainting: bool = False,
+        patterns: Sequence[str] = (),
         start: str | None = None,
         compile: bool | Literal["reduce-overhead"] = False,
     ) -> None:
@@ -187,7 +189,7 @@ class DiffusionPrior(pl.LightningModule):
     def _inpainting_loss(self, x0: Tensor, noise: Tensor, share: Share) -> Tensor:
         sigma = self._levels(x0, share)
         shape = (share.count(x0), x0.shape[1], x0.shape[2])
-        mask = share.mine(draw_masks(shape, share.host)).to(x0.device)
+        mask = share.mine(draw_masks(shape, share.host, self.hparams["patterns"])).to(x0.device)
         low, high = (math.log(v) for v in NOISE)
         sigma_y = share.uniform((len(x0), 1, 1)).mul(high - low).add(low).exp()
         y = x0 + sigma_y * share.normal(x0.shape)

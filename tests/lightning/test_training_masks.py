@@ -1,5 +1,6 @@
 """Random patterns of observation."""
 
+import pytest
 import torch
 
 from ecgdiff.lightning.masks import draw_masks, validation_masks
@@ -34,3 +35,20 @@ def test_validation_masks() -> None:
     assert mask[::2, 0].all() and not mask[::2, 1:].any()
     assert mask[1::2].any(1).sum(-1).tolist() == [128, 128]
     assert torch.equal(mask[1, 0], mask[1, 7])
+
+
+def test_patterns_on_demand() -> None:
+    """Half of 2.56 s of all leads alone, or one block lost of each lead at a place of its own."""
+    generator = torch.Generator().manual_seed(0)
+    half = draw_masks((50, 8, 1000), generator, ["half"])
+    assert (half.sum((1, 2)) == 8 * 128).all() and (half == half[:, :1]).all()
+    starts = half[:, 0].int().argmax(-1)
+    assert starts.min() < 100 and starts.max() > 750 and starts.unique().numel() > 40
+    blocks = ~draw_masks((50, 8, 1000), generator, ["blocks"])
+    assert (blocks.int().diff(dim=-1).abs().sum(-1) <= 2).all()  # one stretch in each lead
+    length = blocks.sum(-1)
+    assert length.min() >= 50 and length.max() <= 666 and (length[:, 0] != length[:, 1]).any()
+    both = draw_masks((400, 8, 1000), generator, ["half", "first"])
+    assert 140 < int(both[:, 0].all(-1).sum()) < 260
+    with pytest.raises(ValueError, match="There is no pattern 'quarter'; there are first"):
+        draw_masks((1, 8, 100), generator, ["quarter"])

@@ -1,7 +1,11 @@
 """The backbone: counted, shaped, and zero at the start."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from ecgdiff.models.sashimi import PRESETS, SaShiMi, fold, unfold
 
@@ -65,3 +69,26 @@ def test_fold_keeps_neighbors_together(factor: int) -> None:
     assert folded.shape == (2 * factor, 3, 8 // factor)
     torch.testing.assert_close(folded[:factor, 0, 0], x[0, 0, :factor])
     torch.testing.assert_close(unfold(folded, factor), x)
+
+
+def test_training_graph_has_no_breaks_and_compiled_gradients_are_the_same() -> None:
+    """Traced as a whole; the long convolution stays one operation in it (length > Toeplitz)."""
+    torch.manual_seed(0)
+    net = SaShiMi(channels=2, d_model=4, n_layers=1, pool=(2,), state=4, t_features=8, t_width=8)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    x, level = torch.randn(3, 2, 600), torch.randn(3)
+    graphs: list[str] = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph.code)
+        return graph.forward
+
+    results = []
+    for form in (net, torch.compile(net, backend=keep, fullgraph=True, dynamic=False)):
+        net.zero_grad()
+        form(x, level).square().sum().backward()
+        results.append([p.grad for p in net.parameters()])
+    assert len(graphs) == 1 and "long_convolve" in graphs[0] and "rfft" not in graphs[0]
+    for plain, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, plain)
