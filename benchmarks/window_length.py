@@ -1,10 +1,10 @@
-"""Does a network know windows of another length? The block task in the whole record and in the crop.
+"""Does a network know windows of another length? The block task in 10 s and in 2.56 s.
 
     python benchmarks/window_length.py --root PTBXL_DIR [--sampler conditional] [--records 40]
 
-On records of fold 9 (`fold9_100`) one half of 2.56 s is lost on all leads. The same sampler draws it
-in the prior's window of 10 s, of which nothing else is observed, and in a window of 2.56 s. Prints
-the CRPS of both, their paired difference with its standard error, and the seconds.
+On records of fold 9 (`fold9_100`) one half of 2.56 s is lost on all leads. The same sampler draws
+it in the prior's window of 10 s, of which nothing else is observed, and in a window of 2.56 s.
+Prints the CRPS of both, their paired difference with its standard error, and the seconds.
 """
 
 import argparse
