@@ -16,12 +16,14 @@ from ecgdiff.data.ptbxl import PTBXL
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.errors import DataError, EcgDiffError
 from ecgdiff.evaluation.figures import figure
+from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.parquet import read_header, read_rows
 from ecgdiff.evaluation.reading_figure import figure as reading_figure
 from ecgdiff.evaluation.reading_report import report
 from ecgdiff.evaluation.records import draw_conditions, draw_list, read_list
 from ecgdiff.evaluation.running import CHOICES, evaluate
 from ecgdiff.evaluation.shape_tables import shape_tables
+from ecgdiff.evaluation.spectra_tables import absent, averaged, spectra_tables
 from ecgdiff.evaluation.tables import collect, tables
 from ecgdiff.evaluation.tasks import TASKS
 from ecgdiff.experiments.figure import write_figure
@@ -46,8 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text, options, do in (
         ("run", "compute rows; resumes where it was stopped", _run_options, evaluate),
-        ("table", "errors and calibration of a run", _table_options, _table),
-        ("figure", "the same as one HTML page; needs plotly", _figure_options, _figure),
+        ("table", "errors, calibration, spectra and shape of a run", _table_options, _table),
+        (
+            "figure",
+            "errors, calibration and spectra as one HTML page; needs plotly",
+            _figure_options,
+            _figure,
+        ),
         ("readings", "what the classifier of a run reads; adds controls", _read_options, _read),
         ("list", "draw a list of records", _list_options, _list),
     ):
@@ -79,7 +86,11 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=_positive, help="only the first records of the list")
     add("--batch", type=_positive, default=1, help="records per batch (each with all its draws)")
     add("--workers", type=_positive, default=1, help="processes, each with one thread")
-    add("--retry-failed", action="store_true", help="compute records again that failed")
+    add(
+        "--retry-failed",
+        action="store_true",
+        help="compute records again that failed, in part too",
+    )
     add("--no-controls", action="store_true", help="only the samplers, as when tuning them")
     add("--device", default="cpu", help="cpu or cuda")
     add("--out", default="results", help="folder for the results")
@@ -142,7 +153,9 @@ def _positive(text: str) -> int:
 def _table(args: argparse.Namespace) -> str:
     rows, header = _rows(args), read_header(_file(args.rows))
     made = tables(collect(rows, resamples=args.resamples), header)
+    made += spectra_tables(rows, header, resamples=args.resamples)
     made += shape_tables(rows, header, resamples=args.resamples)
+    _say_what_is_absent(rows)
     text = "\n".join(t.latex() if args.format == "latex" else t.markdown() for t in made)
     if args.out is None:
         return text
@@ -151,8 +164,16 @@ def _table(args: argparse.Namespace) -> str:
 
 
 def _figure(args: argparse.Namespace) -> str:
-    write_figure(figure(collect(_rows(args), resamples=args.resamples)), args.out, offline=True)
+    rows = _rows(args)
+    made = figure(collect(rows, resamples=args.resamples), averaged(rows))
+    write_figure(made, args.out, offline=True)
+    _say_what_is_absent(rows)
     return f"wrote {args.out}"
+
+
+def _say_what_is_absent(rows: Sequence[Row]) -> None:
+    if reason := absent(rows):
+        print(f"note: {reason}", file=sys.stderr)
 
 
 def _read(args: argparse.Namespace) -> str:
@@ -182,7 +203,7 @@ def _file(rows: Path) -> Path:
     return rows / "rows.parquet" if rows.is_dir() else rows
 
 
-def _rows(args: argparse.Namespace) -> list[dict[str, object]]:
+def _rows(args: argparse.Namespace) -> list[Row]:
     rows = [row for row in read_rows(_file(args.rows)) if args.task in (None, row["task"])]
     if not rows:
         raise DataError(f"{_file(args.rows)} holds no rows of task {args.task}.")

@@ -2,16 +2,18 @@
 
 A finished row is kept at once (:mod:`ecgdiff.evaluation.journal`) and is never computed again by a
 run with the same settings. Settings are compared by a fingerprint over everything that decides the
-numbers of a row (task, method and its arguments, model hash, classifier, morphology, draws, seed,
-noise, package version); a file that holds a row of the same task and method with another
-fingerprint is refused. A record that fails gives a row too, with the reason.
+numbers of a row (task, method and its arguments, model hash, classifier, morphology, spectra,
+draws, seed, noise, package version); a file that holds a row of the same task and method with
+another fingerprint is refused. A record that fails gives a row too, with the reason; where only a
+part fails (what a classifier reads, the shape, the spectra), the row keeps all the rest.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
@@ -21,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.evaluation.journal import Row, Rows, failed
+from ecgdiff.evaluation.journal import Row, Rows, incomplete
 from ecgdiff.evaluation.parallel import in_processes
-from ecgdiff.evaluation.scoring import LEVELS, Reader, read, score
+from ecgdiff.evaluation.scoring import LEVELS, Reader, has_spectra, read, score, spectra
 from ecgdiff.evaluation.shape import has_rhythm_lead, shape
 from ecgdiff.evaluation.tasks import Case, Problem, Task, problem
 from ecgdiff.operators import Mask, Observation
@@ -96,6 +98,8 @@ class Settings:
         reader: What identifies the classifier that reads the draws, if one does.
         morphology: True if the shape of truth and draws is measured, too, where lead I is observed
             (:mod:`ecgdiff.evaluation.shape`); else None.
+        spectra: True if the spectra of truth and draws are measured, too, where whole leads are
+            scored (:func:`ecgdiff.evaluation.scoring.spectra`); else None.
     """
 
     draws: int
@@ -104,6 +108,7 @@ class Settings:
     version: str
     reader: str | None = None
     morphology: bool | None = None
+    spectra: bool | None = None
 
     def fingerprint(self, task: Task, method: Method) -> str:
         """Hashes everything that decides a row of this task and method."""
@@ -189,13 +194,13 @@ def finished(
         task: The task.
         method: The method.
         settings: What all methods share.
-        retry_failed: Whether failed rows are to be computed again.
+        retry_failed: Whether rows that failed, or a part of which did, are to be computed again.
 
     Raises:
         DataError: If some were made with other settings.
     """
     found = rows.of(task, method, settings)
-    return {i: row for i, row in found.items() if not (retry_failed and failed(row))}
+    return {i: row for i, row in found.items() if not (retry_failed and incomplete(row))}
 
 
 def run(
@@ -224,9 +229,9 @@ def run(
         device: A word on the machine, kept beside the seconds.
         reader: A classifier that reads every draw; `settings.reader` must name it.
         workers: How many processes compute; the methods are copied to them.
-        keep_errors: Whether a record that fails becomes a row with its `error`; otherwise the
-            exception is raised.
-        retry_failed: Whether to compute failed rows again.
+        keep_errors: Whether a record that fails becomes a row with its `error`, and one of which a
+            part fails a row with `failed_parts`; otherwise the exception is raised.
+        retry_failed: Whether to compute rows again that failed, or a part of which did.
     """
     if (reader is None) != (settings.reader is None):
         raise ValueError("Give a reader and its name in the settings, or neither.")
@@ -264,9 +269,8 @@ class _Work:
                 raise
             if len(cases) > 1:  # the others of its batch need not suffer
                 return [row for case in cases for row in self((number, [case]))]
-            reason = {"type": type(error).__name__, "message": str(error)}
             seconds = time.perf_counter() - begin
-            return [{**self._head(task, method, cases[0], seconds), "error": reason}]
+            return [{**self._head(task, method, cases[0], seconds), "error": _reason(error)}]
 
     def _rows(self, task: Task, method: Method, cases: Sequence[Case]) -> list[Row]:
         seed, noise = self.settings.seed, self.settings.noise
@@ -279,11 +283,36 @@ class _Work:
             _, scored = task.masks(case, seed)
             row = self._head(task, method, case, seconds)
             row["scores"] = score(x, case.truth, scored)
-            if self.reader is not None:
-                row["probabilities"] = read(self.reader, x, hidden, scored)
-            if self.settings.morphology and has_rhythm_lead(hidden):
-                row["shape"] = shape(x, case.truth, hidden)
-            out.append(row)
+            out.append(row | self._measured(self._parts(x, case, hidden, scored)))
+        return out
+
+    def _parts(
+        self,
+        x: NDArray[np.floating],
+        case: Case,
+        hidden: Problem,
+        scored: NDArray[np.bool_],
+    ) -> dict[str, Callable[[], Row]]:
+        """What is measured on a record beside its scores, by the name of the entry."""
+        parts: dict[str, Callable[[], Row]] = {}
+        if self.reader is not None:
+            parts["probabilities"] = partial(read, self.reader, x, hidden, scored)
+        if self.settings.morphology and has_rhythm_lead(hidden):
+            parts["shape"] = partial(shape, x, case.truth, hidden)
+        if self.settings.spectra and has_spectra(scored):
+            parts["spectra"] = partial(spectra, x, case.truth, scored)
+        return parts
+
+    def _measured(self, parts: Mapping[str, Callable[[], Row]]) -> Row:
+        """Measures each; one that fails costs neither the scores nor the others."""
+        out: Row = {}
+        for name, part in parts.items():
+            try:
+                out[name] = part()
+            except Exception as error:
+                if not self.keep_errors:
+                    raise
+                out.setdefault("failed_parts", {})[name] = _reason(error)
         return out
 
     def _head(self, task: Task, method: Method, case: Case, seconds: float) -> Row:
@@ -297,3 +326,7 @@ class _Work:
             "device": self.device,
             "calls": list(method.calls),
         }
+
+
+def _reason(error: Exception) -> dict[str, str]:
+    return {"type": type(error).__name__, "message": str(error)}

@@ -1,57 +1,135 @@
-"""The figure of an evaluation, in plain dicts and lists: CRPS, coverage and ranks of each task."""
+"""The figure of an evaluation, in plain dicts: CRPS, coverage, ranks and spectra of each task."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgdiff.evaluation.spectra import SpectraComparison
 from ecgdiff.evaluation.summary import Figures
+from ecgdiff.evaluation.tasks import TASKS
 
 __all__ = ["figure"]
 
 BANDS = {"coverage_50": "#9ecae1", "coverage_80": "#4292c6", "coverage_90": "#08519c"}
 COLUMNS = ((0.0, 0.27), (0.36, 0.63), (0.72, 1.0))
+HALVES = ((0.0, 0.44), (0.56, 1.0))
+SPECTRA_LEADS = ("V2", "II")
 HEIGHT, GAP = 420, 0.3
 
 Plot = dict[str, Any]
+Spectra = Mapping[str, SpectraComparison]
 
 
-def figure(found: Mapping[str, Mapping[str, Figures]]) -> Plot:
-    """Draws one row of panels per task: CRPS, coverage beside its nominal value, ranks.
+@dataclass(frozen=True)
+class _Panel:
+    """One pair of axes: what its y axis shows, its traces, where it begins and ends in its row."""
+
+    title: str
+    traces: Sequence[Plot]
+    domain: tuple[float, float]
+    spectral: bool = False
+
+
+def figure(
+    found: Mapping[str, Mapping[str, Figures]], spectra: Mapping[str, Spectra] | None = None
+) -> Plot:
+    """Draws for each task CRPS, coverage beside its nominal value and ranks; below them spectra.
 
     Arguments:
         found: The figures by task and method, from :func:`ecgdiff.evaluation.tables.collect`;
             methods without scores are left out.
+        spectra: The averaged densities of truth and draws by task and method, from
+            :func:`ecgdiff.evaluation.spectra_tables.averaged`; of leads V2 and II those that the
+            task scores are shown.
 
     Returns:
         A plotly figure as `data` and `layout`.
     """
     labels = dict.fromkeys(label for methods in found.values() for label in methods)
     colors = {x: f"hsl({round(360 * k / len(labels))}, 65%, 42%)" for k, x in enumerate(labels)}
-    data: list[Plot] = []
+    rows: list[list[_Panel]] = []
+    for name, methods in found.items():
+        scored = {label: figures for label, figures in methods.items() if figures["scores"]}
+        rows.append(
+            [
+                _Panel(f"{name}: CRPS, mV", _crps(scored, colors), COLUMNS[0]),
+                _Panel(f"{name}: share inside the band", _coverage(scored), COLUMNS[1]),
+                _Panel(
+                    f"{name}: rank of the truth: share / expected",
+                    _ranks(scored, colors),
+                    COLUMNS[2],
+                ),
+            ]
+        )
+        if compared := (spectra or {}).get(name):
+            rows.append(_densities(name, compared, colors))
+    return _laid_out(rows)
+
+
+def _laid_out(rows: Sequence[Sequence[_Panel]]) -> Plot:
+    """Gives each panel its axes, row below row; a name stands in the legend once."""
     layout: Plot = {
-        "height": HEIGHT * len(found),
+        "height": HEIGHT * len(rows),
         "barmode": "group",
         "title": {"text": "Errors and calibration; frames: the nominal value of each band"},
     }
-    for row, (name, methods) in enumerate(found.items()):
-        scored = {label: figures for label, figures in methods.items() if figures["scores"]}
-        panels = (
-            ("CRPS, mV", _crps(scored, colors)),
-            ("share inside the band", _coverage(scored, row == 0)),
-            ("rank of the truth: share / expected", _ranks(scored, colors, row == 0)),
-        )
-        for column, (title, traces) in enumerate(panels):
-            axis = str(3 * row + column + 1)
-            data += [{**trace, "xaxis": f"x{axis}", "yaxis": f"y{axis}"} for trace in traces]
-            top = 1 - row / len(found)
-            y = [top - (1 - GAP) / len(found), top]
-            layout[f"xaxis{axis}"] = {"anchor": f"y{axis}", "domain": list(COLUMNS[column])}
-            layout[f"yaxis{axis}"] = {
-                "anchor": f"x{axis}",
-                "domain": y,
-                "rangemode": "tozero",
-                "title": {"text": f"{name}: {title}"},
-            }
+    data: list[Plot] = []
+    named: set[str] = set()
+    panels = [(row, panel) for row, these in enumerate(rows) for panel in these]
+    for axis, (row, panel) in enumerate(panels, 1):
+        for trace in panel.traces:
+            shown = trace.get("showlegend", True) and trace["name"] not in named
+            named |= {trace["name"]} if shown else set()
+            place = {"xaxis": f"x{axis}", "yaxis": f"y{axis}", "showlegend": shown}
+            data.append({**trace, **place})
+        top = 1 - row / len(rows)
+        x: Plot = {"anchor": f"y{axis}", "domain": list(panel.domain)}
+        y: Plot = {"anchor": f"x{axis}", "domain": [top - (1 - GAP) / len(rows), top]}
+        y["title"] = {"text": panel.title}
+        if panel.spectral:
+            x["title"] = {"text": "Hz"}
+            y["type"] = "log"
+        else:
+            y["rangemode"] = "tozero"
+        layout |= {f"xaxis{axis}": x, f"yaxis{axis}": y}
     return {"data": data, "layout": layout}
+
+
+def _densities(task: str, compared: Spectra, colors: Mapping[str, str]) -> list[_Panel]:
+    """Densities of truth, dashed, and methods in one panel per lead."""
+    # Methods that are not through lack records; the truth is that of the one with the most.
+    most = max(compared.values(), key=lambda found: found.records)
+    leads = TASKS[task].scored_leads
+    out = []
+    shown = [lead for lead in SPECTRA_LEADS if lead in leads]
+    for lead, domain in zip(shown, HALVES, strict=False):
+        k = leads.index(lead)
+        traces = [
+            _line(label, found.frequencies, found.drawn[k], {"color": colors[label]})
+            for label, found in compared.items()
+        ]
+        black = {"color": "#000", "dash": "dash"}
+        traces.append(_line("truth", most.frequencies, most.true[k], black))
+        out.append(_Panel(f"{task}: density in {lead}, mV²/Hz", traces, domain, spectral=True))
+    return out
+
+
+def _line(
+    label: str, x: NDArray[np.float64], density: NDArray[np.float64], style: Mapping[str, str]
+) -> Plot:
+    """A density over frequency; a log axis shows no zero, so where it is zero there is no line."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": label,
+        "legendgroup": label,
+        "line": dict(style),
+        "x": [round(float(v), 4) for v in x],
+        "y": [float(f"{v:.4g}") if v > 0 else None for v in density],
+    }
 
 
 def _crps(methods: Mapping[str, Figures], colors: Mapping[str, str]) -> list[Plot]:
@@ -59,14 +137,14 @@ def _crps(methods: Mapping[str, Figures], colors: Mapping[str, str]) -> list[Plo
     return [{**bars, "marker": {"color": [colors[x] for x in bars["x"]]}, "showlegend": False}]
 
 
-def _coverage(methods: Mapping[str, Figures], legend: bool) -> list[Plot]:
+def _coverage(methods: Mapping[str, Figures]) -> list[Plot]:
     """Bars of each band, and a line where it would be if calibrated."""
     drawn = {x: f for x, f in methods.items() if all(band in f["scores"] for band in BANDS)}
     out: list[Plot] = []
     for number, (band, color) in enumerate(BANDS.items()):
         name = f"{band.removeprefix('coverage_')} % band"
         common = {"legendgroup": name, "offsetgroup": str(number)}
-        bars = {"name": name, "marker": {"color": color}, "showlegend": legend}
+        bars = {"name": name, "marker": {"color": color}}
         out.append({**_bars(drawn, band), **bars, **common})
         nominal = {
             "type": "bar",
@@ -80,7 +158,7 @@ def _coverage(methods: Mapping[str, Figures], legend: bool) -> list[Plot]:
     return out
 
 
-def _ranks(methods: Mapping[str, Figures], colors: Mapping[str, str], legend: bool) -> list[Plot]:
+def _ranks(methods: Mapping[str, Figures], colors: Mapping[str, str]) -> list[Plot]:
     """One line per method; flat at 1 if calibrated, high at both ends if too sure."""
     out: list[Plot] = []
     for label, figures in methods.items():
@@ -91,7 +169,6 @@ def _ranks(methods: Mapping[str, Figures], colors: Mapping[str, str], legend: bo
                     "mode": "lines+markers",
                     "name": label,
                     "legendgroup": label,
-                    "showlegend": legend,
                     "line": {"color": colors[label], "shape": "hvh"},
                     "x": list(range(len(shares))),
                     "y": [share * len(shares) for share in shares],

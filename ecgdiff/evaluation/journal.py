@@ -1,8 +1,10 @@
 """The file of finished rows: one line of JSON for each task, method and record.
 
 Lines are only ever appended, each flushed at once, so a kill costs at most the row that was being
-computed. A row that failed has an `error` in place of its scores; when it is computed again, the
-new line stands below the old one and counts.
+computed. A row that failed has an `error` in place of its scores, a row of which a part failed
+(what a classifier reads, the shape, the spectra) has its scores and names that part with the
+reason in `failed_parts`; when it is computed again, the new line stands below the old one and
+counts.
 """
 
 import json
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from ecgdiff.evaluation.benchmark import Method, Settings
     from ecgdiff.evaluation.tasks import Task
 
-__all__ = ["Row", "Rows", "failed", "latest"]
+__all__ = ["Row", "Rows", "failed", "incomplete", "latest"]
 
 Row = dict[str, Any]
 
@@ -80,8 +82,8 @@ class Rows:
             raise DataError(
                 f"{self.path} holds rows of task {task.name}, method {method.label} made with "
                 f"other settings (fingerprint {other}, now {now}): another model, seed, number of "
-                "draws, noise, classifier, morphology, sampler argument or package version. "
-                "Choose another --out, or delete the file."
+                "draws, noise, classifier, morphology, spectra, sampler argument or package "
+                "version. Choose another --out, or delete the file."
             )
         return {r["ecg_id"]: r for r in found}
 
@@ -89,6 +91,11 @@ class Rows:
 def failed(row: Row) -> bool:
     """Whether the record could not be computed."""
     return "error" in row
+
+
+def incomplete(row: Row) -> bool:
+    """Whether the record, or a part of what was to be measured on it, could not be computed."""
+    return failed(row) or bool(row.get("failed_parts"))
 
 
 def latest(rows: Sequence[Row]) -> list[Row]:

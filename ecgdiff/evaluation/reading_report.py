@@ -14,6 +14,7 @@ from ecgdiff.evaluation.journal import Row, failed
 from ecgdiff.evaluation.parquet import read_header, read_rows
 from ecgdiff.evaluation.readings import ONE_LEAD, control_rows, figures, own_thresholds, tables
 from ecgdiff.evaluation.records import RecordList, cases
+from ecgdiff.evaluation.summary import lacking
 from ecgdiff.evaluation.tables import Table
 from ecgdiff.evaluation.tasks import TASKS
 
@@ -34,7 +35,8 @@ def report(
 ) -> tuple[dict[str, Any], list[Table]]:
     """Judges what was read from every method of a run, on each task.
 
-    A record that one method failed on is left out for all, and the note says how many there were.
+    A record that one method failed on, or whose draws the classifier failed to read, is left out
+    for all, and the note says how many there were.
 
     Arguments:
         rows: The rows.parquet of a run with a classifier.
@@ -49,8 +51,8 @@ def report(
         The figures by task, method and figure, and the tables.
 
     Raises:
-        DataError: If no classifier read the draws of the run, or another one, or a run on fold 9
-            is none.
+        DataError: If no classifier read the draws of the run, or another one, or no record was
+            read for every method, or a run on fold 9 is none.
     """
     header, reader = read_header(rows), load_classifier(classifier)
     _check_reader(header, reader, rows)
@@ -92,7 +94,12 @@ class _Work:
     ) -> tuple[dict[str, Any], list[Table]]:
         """The figures of one task, and its tables."""
         settings = self.header["settings"]
-        lost = {row["ecg_id"] for row in rows if failed(row)}
+        lost = {row["ecg_id"] for row in rows if "probabilities" not in row}
+        if lost.issuperset(row["ecg_id"] for row in rows):
+            raise DataError(
+                f"No record of task {name} was read for every method: "
+                f"{' '.join(lacking(rows, 'probabilities'))}"
+            )
         controls = control_rows(
             TASKS[name],
             [case for case in self.signals if case.ecg_id not in lost],
@@ -110,7 +117,7 @@ class _Work:
             self.reference,
             resamples=self.resamples,
         )
-        note = _note(self.header, self.chosen, methods[self.reference], len(lost))
+        note = _note(self.header, self.chosen, methods[self.reference], rows)
         return found, tables(found, name, note, self.reference)
 
 
@@ -148,7 +155,7 @@ def _own(path: Path, reader: Classifier) -> dict[str, dict[str, Thresholds]]:
     _check_reader(header, reader, path)
     if (fold := header["records"]["fold"]) != 9:
         raise DataError(f"{path}: thresholds are chosen on fold 9; this is a run on fold {fold}.")
-    good = [row for row in read_rows(path) if not failed(row)]
+    good = [row for row in read_rows(path) if "probabilities" in row]
     out: dict[str, dict[str, Thresholds]] = {}
     for task in dict.fromkeys(row["task"] for row in good):
         for method, rows in _by_method([r for r in good if r["task"] == task], set()).items():
@@ -161,7 +168,8 @@ def _of(classifier: Classifier) -> Thresholds:
     return {rule: at[columns] for rule, at in classifier.thresholds.items()}
 
 
-def _note(header: dict[str, Any], chosen: RecordList, rows: list[Row], lost: int) -> str:
+def _note(header: dict[str, Any], chosen: RecordList, rows: list[Row], every: list[Row]) -> str:
+    """What the figures were made of: one method's rows, and what is missing among all rows."""
     positives = ", ".join(
         f"{sum(code in row['statements'] for row in rows)} {code}" for code in CONDITIONS
     )
@@ -172,6 +180,14 @@ def _note(header: dict[str, Any], chosen: RecordList, rows: list[Row], lost: int
     ]
     if chosen.inclusion:
         parts.append("Records are weighted by their inverse inclusion probability.")
+    lost = {row["ecg_id"] for row in every if failed(row)}
+    unread = {row["ecg_id"] for row in every if "probabilities" not in row} - lost
     if lost:
-        parts.append(f"{lost} records on which a method failed are left out for all.")
+        parts.append(f"{len(lost)} records on which a method failed are left out for all.")
+    if unread:
+        parts.append(
+            f"{len(unread)} records that could not be read for every method are left out for all."
+        )
+    if lost or unread:
+        parts += lacking(every, "probabilities")
     return " ".join(parts)

@@ -22,7 +22,7 @@ from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.errors import DataError, EcgDiffError
 from ecgdiff.evaluation.benchmark import Method, Rows, SamplerMethod, Settings, finished, run
 from ecgdiff.evaluation.controls import Controls, Gaussian, Mean, RidgeControl
-from ecgdiff.evaluation.journal import failed, latest
+from ecgdiff.evaluation.journal import Row, failed, incomplete, latest
 from ecgdiff.evaluation.neighbors import Library, Neighbors
 from ecgdiff.evaluation.parquet import read_header, require_pyarrow, write_rows
 from ecgdiff.evaluation.records import (
@@ -117,7 +117,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
         chosen = replace(chosen, ecg_ids=ids, inclusion=inclusion)
     reader, name = _reader(args)
     shapes = args.morphology or None  # None leaves the fingerprints of other rows as they are
-    settings = Settings(args.draws, args.seed, args.noise, __version__, name, shapes)
+    settings = Settings(args.draws, args.seed, args.noise, __version__, name, shapes, spectra=True)
     samplers = _samplers(args)
     header = {
         "commands": [_command(args)],
@@ -188,7 +188,7 @@ def _compute(args: argparse.Namespace, plan: _Plan, rows: Rows) -> None:
             if ids - set(done):
                 _fit(method)
     left = TimeLeft(todo, calls, there, args.workers)
-    lost = sum(map(failed, there))
+    lost = [row for row in there if incomplete(row)]
     made = run(
         plan.tasks,
         plan.methods,
@@ -206,11 +206,17 @@ def _compute(args: argparse.Namespace, plan: _Plan, rows: Rows) -> None:
     with tqdm(initial=len(there), total=total, bar_format=_BAR) as bar:
         for row in made:
             left.add(row)
-            lost += failed(row)
+            lost += [row] if incomplete(row) else []
             seconds = left.seconds()
             about = "?" if seconds is None else tqdm.format_interval(seconds)
-            bar.set_postfix_str(f"about {about} left, {lost} failed", refresh=False)
+            bar.set_postfix_str(f"about {about} left, {_losses(lost)}", refresh=False)
             bar.update()
+
+
+def _losses(rows: Sequence[Row]) -> str:
+    """How many of the incomplete rows failed, and how many only in part."""
+    whole = sum(map(failed, rows))
+    return f"{whole} failed" + (f", {len(rows) - whole} in part" if whole < len(rows) else "")
 
 
 def _fit(method: Method) -> None:
@@ -241,9 +247,14 @@ def _begin(out: Path, header: Mapping[str, Any]) -> None:
 
 def _compare(path: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if there != now:
+        changed = ", ".join(
+            f"{name}: {there.get(name, 'not set')} there, {now.get(name, 'not set')} now"
+            for name in dict.fromkeys([*there, *now])
+            if there.get(name) != now.get(name)
+        )
         raise DataError(
-            f"{path} belongs to rows made with other settings ({there}, now {now}). Choose "
-            "another --out, or delete the files in the folder."
+            f"{path} belongs to rows made with other settings ({changed}). Choose another --out, "
+            "or delete the files in the folder."
         )
 
 

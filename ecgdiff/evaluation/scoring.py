@@ -1,6 +1,17 @@
-"""What a row holds of one reconstructed record: its errors, its ranks, what a classifier reads."""
+"""What a row holds of one reconstructed record: errors, ranks, spectra, what a classifier reads.
 
-from collections.abc import Sequence
+The entry `spectra` of a row, for tasks that score whole leads:
+
+==============================  ============================================  ===================
+key                             quantity                                      shape
+==============================  ============================================  ===================
+`first_hz`, `step_hz`           the first frequency and the distance of two   numbers
+`true_uv2_hz`, `drawn_uv2_hz`   one-sided densities of truth and draws, the   (scored leads,
+                                latter averaged over draws, in µV²/Hz         frequencies)
+==============================  ============================================  ===================
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,9 +22,21 @@ from ecgdiff.ecg.leads import derive_12
 from ecgdiff.errors import EcgDiffError
 from ecgdiff.evaluation.calibration import coverage
 from ecgdiff.evaluation.signal import crps, mae, peak_to_peak, rmse
-from ecgdiff.evaluation.tasks import Problem
+from ecgdiff.evaluation.spectra import RANGE, SEGMENT, power_spectrum
+from ecgdiff.evaluation.tasks import SAMPLING_RATE, Problem
 
-__all__ = ["LEVELS", "Reader", "rank_counts", "read", "score"]
+__all__ = [
+    "LEVELS",
+    "Reader",
+    "densities",
+    "has_spectra",
+    "rank_counts",
+    "read",
+    "score",
+    "spectra",
+]
+
+Array = NDArray[np.float64]
 
 LEVELS = (0.9, 0.8, 0.5)
 
@@ -118,6 +141,68 @@ def read(
     }
 
 
-def _rounded(values: NDArray[np.floating]) -> Any:
-    """Six significant digits as plain numbers, so that a row stays readable."""
-    return np.vectorize(lambda v: float(f"{v:.6g}"), otypes=[float])(values).tolist()
+def has_spectra(scored: NDArray[np.bool_]) -> bool:
+    """Whether leads are scored as a whole and are long enough to have a spectrum.
+
+    Arguments:
+        scored: True where scored, with shape (leads, time).
+    """
+    leads = scored[scored.any(axis=1)]
+    return leads.size > 0 and bool(leads.all()) and scored.shape[1] >= SEGMENT * SAMPLING_RATE
+
+
+def spectra(
+    draws: NDArray[np.floating], truth: NDArray[np.floating], scored: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Estimates the power spectral densities of one record's scored leads.
+
+    Arguments:
+        draws: With shape (draws, leads, time), mV; one draw is a point estimate.
+        truth: With shape (leads, time), mV.
+        scored: True where scored, same shape.
+
+    Returns:
+        The entry of the table above, from 0.5 to 40 Hz, in four significant digits.
+
+    Raises:
+        ValueError: If there are no whole scored leads, or shorter ones than a segment.
+    """
+    if not has_spectra(scored):
+        raise ValueError(
+            f"Spectra are those of whole leads of at least {SEGMENT} s; these are scored in part, "
+            "or shorter. Measure only tasks that score whole leads."
+        )
+    leads = scored.any(axis=1)
+    both = np.concatenate([truth[None, leads], draws[:, leads]])
+    frequencies, density = power_spectrum(both, SAMPLING_RATE)
+    kept = (frequencies >= RANGE[0]) & (frequencies < RANGE[1])
+    density = 1e6 * density[..., kept]  # without exponents a number is half as long in a row
+    return {
+        "first_hz": float(frequencies[kept][0]),
+        "step_hz": float(frequencies[1] - frequencies[0]),
+        "true_uv2_hz": _rounded(density[0], 4),
+        "drawn_uv2_hz": _rounded(density[1:].mean(axis=0), 4),
+    }
+
+
+def densities(entries: Sequence[Mapping[str, Any]]) -> tuple[Array, Array, Array]:
+    """Stacks the spectra of many records.
+
+    Arguments:
+        entries: The entries of :func:`spectra` for one task.
+
+    Returns:
+        The frequencies in Hz, shape (frequencies,), and the densities of draws and truth in
+        mV²/Hz, each with shape (records, leads, frequencies).
+    """
+    drawn, true = (
+        1e-6 * np.array([entry[key] for entry in entries], dtype=np.float64)
+        for key in ("drawn_uv2_hz", "true_uv2_hz")
+    )
+    first, step = (entries[0][key] for key in ("first_hz", "step_hz"))
+    return first + step * np.arange(true.shape[-1]), drawn, true
+
+
+def _rounded(values: NDArray[np.floating], digits: int = 6) -> Any:
+    """Some significant digits as plain numbers, so that a row stays readable."""
+    return np.vectorize(lambda v: float(f"{v:.{digits}g}"), otypes=[float])(values).tolist()

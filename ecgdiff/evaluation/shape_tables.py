@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgdiff.evaluation.bootstrap import Statistic, intervals, replicates
-from ecgdiff.evaluation.journal import Row, failed
+from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.morphology import TOLERANCE, Comparison, Measures, compare
 from ecgdiff.evaluation.regression_to_mean import fit, regression_to_mean, shared_variance
 from ecgdiff.evaluation.shape import LEADS, measures, powers
 from ecgdiff.evaluation.spectra import BANDS
-from ecgdiff.evaluation.summary import failures
+from ecgdiff.evaluation.summary import lacking
 from ecgdiff.evaluation.tables import Table
 from ecgdiff.evaluation.tasks import TASKS, Task
 
-__all__ = ["shape_tables"]
+__all__ = ["bracketed", "ends", "shape_tables"]
 
 Array = NDArray[np.float64]
 
@@ -96,7 +96,8 @@ def shape_tables(
         ]
         leads = [lead for lead in LEADS if lead in task.scored_leads]
         where = _where(these, header)
-        remarks = [*_remarks(these), *_failures(rows, name)]
+        lost = lacking([row for row in rows if row["task"] == name], "shape")
+        remarks = [*_remarks(these), *lost]
         out += [
             _interval_table(name, found, where, remarks),
             _amplitude_table(name, found, leads, where, remarks),
@@ -124,15 +125,6 @@ def _where(rows: Sequence[Row], header: Mapping[str, Any]) -> str:
         f"{count} records of fold {records['fold']} (`{records['name']}`), {settings['draws']} "
         f"draws, ecgdiff {settings['version']}"
     )
-
-
-def _failures(rows: Sequence[Row], task: str) -> list[str]:
-    """The methods that failed on some records, which are missing in all tables."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["task"] == task:
-            found.setdefault(row["method"], []).append(row)
-    return [f"`{m}`: {failures(r)}." for m, r in found.items() if any(map(failed, r))]
 
 
 def _remarks(rows: Sequence[Row]) -> list[str]:
@@ -236,8 +228,8 @@ def _regression_rows(method: _Method, leads: Sequence[str], kind: str) -> Iterat
     def statistic(at: NDArray[np.intp]) -> dict[str, Array]:
         return {"slope": _slope(drawn[at], true[at])}
 
-    low, high = _ends(statistic, method.resamples)["slope"]
-    yield [method.label, "slope", *map(_bracketed, whole.draw.slope, low, high)]
+    low, high = ends(statistic, method.resamples)["slope"]
+    yield [method.label, "slope", *map(bracketed, whole.draw.slope, low, high)]
     if drawn.shape[1] > 1:
         yield [method.label, "slope claimed", *(_number(v, ".2f") for v in whole.expected)]
     yield [method.label, "share", *(_number(v, ".2f") for v in whole.draw.r2)]
@@ -272,9 +264,9 @@ def _power_table(task: Task, found: Sequence[_Method], where: str) -> Table:
     body = []
     for method in found:
         value = _ratios(method, slice(None))
-        ends = _ends(partial(_ratios, method), method.resamples)
+        limits = ends(partial(_ratios, method), method.resamples)
         for band in BANDS:
-            cells = map(_bracketed, value[band], *ends[band])
+            cells = map(bracketed, value[band], *limits[band])
             body.append([method.label, band, *cells])
     head = ["method", "band", *task.scored_leads, "all"]
     return Table(f"Power ratios by band, task {task.name}", note, head, body)
@@ -291,10 +283,15 @@ def _ratios(method: _Method, at: Any) -> dict[str, Array]:
     return out
 
 
-def _ends(
+def ends(
     statistic: Statistic, resamples: Sequence[NDArray[np.intp]]
 ) -> dict[str, tuple[Array, Array]]:
-    """Bootstrap intervals; NaN, without a warning, for what no replicate has."""
+    """Computes bootstrap intervals; NaN, without a warning, for what no replicate has.
+
+    Arguments:
+        statistic: As in :func:`ecgdiff.evaluation.bootstrap.intervals`.
+        resamples: The record indices of each replicate.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
         return intervals(statistic, resamples)
@@ -309,7 +306,8 @@ def _number(value: NDArray[np.float64] | float, form: str) -> str:
     return "-" if np.isnan(value) else format(float(value), form)
 
 
-def _bracketed(value: float, low: float, high: float) -> str:
+def bracketed(value: float, low: float, high: float) -> str:
+    """Shows a figure with its interval in two decimals; "-" for NaN."""
     if np.isnan(value):
         return "-"
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 __all__ = [
     "BANDS",
+    "RANGE",
+    "SEGMENT",
     "SpectraComparison",
     "band_power",
     "compare_spectra",
@@ -33,7 +35,12 @@ BANDS: dict[str, tuple[float, float]] = {
     "15-40 Hz": (15.0, 40.0),
 }
 
-_SEGMENT = 2.56  # s
+RANGE = (0.5, 40.0)
+"""The frequencies that are compared, in Hz: the lower end included, the upper excluded."""
+
+SEGMENT = 2.56
+"""The length of a window in seconds."""
+
 _FLOOR = 1e-6 / 12 / 50  # mV²/Hz: rounding to 1 µV makes white noise of 1/12 µV² up to 50 Hz
 
 
@@ -55,10 +62,10 @@ def power_spectrum(
     """
     from scipy.signal import welch  # slow to import, needed only here
 
-    length = round(_SEGMENT * sampling_rate)
+    length = round(SEGMENT * sampling_rate)
     if signal.shape[-1] < length:
         raise ValueError(
-            f"A spectrum needs at least {length} samples ({_SEGMENT} s at {sampling_rate:g} Hz), "
+            f"A spectrum needs at least {length} samples ({SEGMENT} s at {sampling_rate:g} Hz), "
             f"got {signal.shape[-1]}."
         )
     x = np.asarray(signal, np.float64)
@@ -96,7 +103,7 @@ def log_spectral_distance(
     Returns:
         The distance in dB, with shape (...).
     """
-    inside = (frequencies >= 0.5) & (frequencies < 40.0)
+    inside = (frequencies >= RANGE[0]) & (frequencies < RANGE[1])
     p, q = (10 * np.log10(np.maximum(x[..., inside], _FLOOR)) for x in (drawn, true))
     return np.sqrt(np.square(p - q).mean(axis=-1))
 
@@ -113,6 +120,7 @@ class SpectraComparison:
         distance_db: The log-spectral distance, with shape (leads,).
         power_ratio: Drawn over true power in each of the `BANDS`, each with shape (leads,); NaN
             where the truth has no power.
+        records: How many records were averaged.
     """
 
     frequencies: NDArray[np.float64]
@@ -120,10 +128,14 @@ class SpectraComparison:
     true: NDArray[np.float64]
     distance_db: NDArray[np.float64]
     power_ratio: Mapping[str, NDArray[np.float64]]
+    records: int
 
 
 def compare_spectra(
-    frequencies: NDArray[np.float64], drawn: NDArray[np.float64], true: NDArray[np.float64]
+    frequencies: NDArray[np.float64],
+    drawn: NDArray[np.float64],
+    true: NDArray[np.float64],
+    weights: NDArray[np.floating] | None = None,
 ) -> SpectraComparison:
     """Averages the spectra of many records and compares them.
 
@@ -132,10 +144,24 @@ def compare_spectra(
         drawn: The densities of the draws, mV²/Hz, with shape (records, draws, leads,
             frequencies).
         true: Those of the truth, with shape (records, leads, frequencies).
+        weights: What each record counts in the averages, such as the inverse of its inclusion
+            probability, with shape (records,); all alike if None. A record of weight two is two
+            equal records, one of weight zero is none.
+
+    Raises:
+        ValueError: If the weights do not fit the records, or are negative, or all zero.
     """
-    p, q = drawn.mean(axis=(0, 1)), true.mean(axis=0)
+    w = np.ones(len(true)) if weights is None else np.asarray(weights, np.float64)
+    if w.shape != (len(true),) or not (w >= 0).all() or not w.any():
+        raise ValueError(
+            f"Spectra of {len(true)} records need as many weights, none negative and one above "
+            f"zero, got shape {w.shape}."
+        )
+    w = w / w.sum()
+    p, q = np.tensordot(w, drawn, axes=1).mean(axis=0), np.tensordot(w, true, axes=1)
     ratio = {}
     for name, band in BANDS.items():
         below = band_power(frequencies, q, band)
         ratio[name] = band_power(frequencies, p, band) / np.where(below > 0, below, np.nan)
-    return SpectraComparison(frequencies, p, q, log_spectral_distance(frequencies, p, q), ratio)
+    distance = log_spectral_distance(frequencies, p, q)
+    return SpectraComparison(frequencies, p, q, distance, ratio, len(true))

@@ -17,7 +17,7 @@ from ecgdiff.errors import DataError
 from ecgdiff.evaluation.benchmark import LEVELS, Method, Row, Rows, Settings
 from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.calibration import nominal_coverage, spread_skill
-from ecgdiff.evaluation.journal import failed
+from ecgdiff.evaluation.journal import failed, incomplete
 from ecgdiff.evaluation.tasks import Case, Task
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "cell",
     "failures",
     "grid",
+    "lacking",
     "main_table",
     "markdown",
     "report",
@@ -210,7 +211,8 @@ def report(
 
     Returns:
         For each task what it is, the figures of its `methods`, and `failed`, if records of a
-        method did: its figures are those of the others, and with fewer than two it has none.
+        method, or parts of some, did: its figures are those of all records with scores, and with
+        fewer than two it has none.
 
     Raises:
         DataError: If a row is missing.
@@ -228,10 +230,10 @@ def report(
                 )
             these = [done[c.ecg_id] for c in cases]
             good = [row for row in these if not failed(row)]
-            if len(good) < len(these):
+            if any(map(incomplete, these)):
                 lost[method.label] = failures(these)
-                if len(good) < 2:
-                    continue
+            if len(good) < min(2, len(these)):
+                continue
             out[task.name]["methods"][method.label] = {
                 "arguments": dict(method.arguments),
                 "calls": dict(zip(("forward", "vjp"), method.calls, strict=True)),
@@ -247,12 +249,53 @@ def report(
 
 
 def failures(rows: Sequence[Row]) -> str:
-    """Says how many rows failed and why: "3 of 440 failed (3 OperatorError: ...)"."""
+    """Says how many rows failed and why: "3 of 440 failed (3 OperatorError: ...)".
+
+    Of rows that failed in part it says so behind that: "; 1 of 440 without shape (1 ...)".
+    """
     errors = [row["error"] for row in rows if failed(row)]
+    clauses = [f"{len(errors)} of {len(rows)} failed{_reasons(errors)}"]
+    for part in dict.fromkeys(part for row in rows for part in row.get("failed_parts", {})):
+        clauses += _part_failures(rows, part)
+    return "; ".join(clauses)
+
+
+def lacking(rows: Sequence[Row], part: str) -> list[str]:
+    """Says for each method which records the figures of a part lack, and why: one sentence each.
+
+    Arguments:
+        rows: The rows of one task, of any methods.
+        part: The name of the entry, such as "shape".
+    """
+    methods: dict[str, list[Row]] = {}
+    for row in rows:
+        methods.setdefault(row["method"], []).append(row)
+    out = []
+    for label, these in methods.items():
+        errors = [row["error"] for row in these if failed(row)]
+        bare = sum(
+            not failed(row) and part not in row and part not in row.get("failed_parts", {})
+            for row in these
+        )
+        clauses = [f"{len(errors)} of {len(these)} failed{_reasons(errors)}"] if errors else []
+        clauses += _part_failures(these, part)
+        clauses += [f"{bare} of {len(these)} made by a run without {part}"] if bare else []
+        out += [f"`{label}`: {'; '.join(clauses)}."] if clauses else []
+    return out
+
+
+def _part_failures(rows: Sequence[Row], part: str) -> list[str]:
+    """One clause, or none, on the rows of which a part failed."""
+    errors = [row["failed_parts"][part] for row in rows if part in row.get("failed_parts", {})]
+    return [f"{len(errors)} of {len(rows)} without {part}{_reasons(errors)}"] if errors else []
+
+
+def _reasons(errors: Sequence[Mapping[str, str]]) -> str:
+    """The most frequent reasons in parentheses, behind a space."""
     reasons = Counter(f"{e['type']}: {e['message']}" for e in errors).most_common()
     listed = "; ".join(f"{count} {reason}" for reason, count in reasons[:3])
     more = f"; {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    return f"{len(errors)} of {len(rows)} failed" + (f" ({listed}{more})" if errors else "")
+    return f" ({listed}{more})" if errors else ""
 
 
 def markdown(document: Mapping[str, Any]) -> str:

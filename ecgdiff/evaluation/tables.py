@@ -2,7 +2,8 @@ r"""Tables of an evaluation from its rows: errors, calibration; as Markdown and 
 
 Where records were included with different probabilities, each is weighted by the inverse of its
 own, so that the figures are those of the fold and not of the list. A method that failed on some
-records is averaged over the others, and the table says so.
+records is averaged over the others, and the table says so; it names, too, the parts (shape,
+spectra, reading) that some of the others lack, which have scores all the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecgdiff.errors import DataError
-from ecgdiff.evaluation.journal import Row, failed
+from ecgdiff.evaluation.journal import Row, failed, incomplete
 from ecgdiff.evaluation.summary import Figures, cell, failures, grid, summarize
 from ecgdiff.evaluation.tasks import TASKS
 
-__all__ = ["CALIBRATION", "ERRORS", "Table", "collect", "tables"]
+__all__ = ["CALIBRATION", "ERRORS", "Table", "collect", "source", "tables"]
 
 ERRORS = {
     "mae_draw": "MAE draw",
@@ -96,7 +97,7 @@ def collect(rows: Sequence[Row], *, resamples: int = 1000) -> dict[str, dict[str
     Returns:
         By task and method the figures of :func:`ecgdiff.evaluation.summary.summarize`, with
         `rows`, how many there are, `calls` per draw where rows have them, and `failed`, a text, if
-        some did. With fewer than two that did not, `scores` is empty.
+        some did, or a part of some. With fewer than two that did not, `scores` is empty.
 
     Raises:
         DataError: If a task is unknown.
@@ -115,7 +116,7 @@ def collect(rows: Sequence[Row], *, resamples: int = 1000) -> dict[str, dict[str
             figures["rows"] = len(these)
             if "calls" in these[-1]:
                 figures["calls"] = these[-1]["calls"]
-            if len(good) < len(these):
+            if any(map(incomplete, these)):
                 figures["failed"] = failures(these)
             out.setdefault(name, {})[label] = figures
     return out
@@ -144,7 +145,7 @@ def _error_table(name: str, methods: Mapping[str, Figures], header: Mapping[str,
         cells = [cell(figures, score) for score in ERRORS]
         body.append([label, str(figures["records"]), *cells, calls, seconds])
     title = f"Reconstruction errors in mV, task {name}"
-    return Table(title, _note(name, header), head, body, _remarks(methods, header))
+    return Table(title, source(name, header), head, body, _remarks(methods, header))
 
 
 def _calibration_table(
@@ -156,11 +157,16 @@ def _calibration_table(
         for label, figures in methods.items()
     ]
     title = f"Calibration, task {name}"
-    return Table(title, _note(name, header), head, body, _remarks(methods, header))
+    return Table(title, source(name, header), head, body, _remarks(methods, header))
 
 
-def _note(name: str, header: Mapping[str, Any]) -> str:
-    """What the figures of a task are computed from."""
+def source(name: str, header: Mapping[str, Any]) -> str:
+    """Says what the figures of a task are computed from, for the note of a table.
+
+    Arguments:
+        name: The task.
+        header: What the run was, from the file of its rows.
+    """
     task, records, settings = TASKS[name].describe(), header["records"], header["settings"]
     count = len(records["ecg_ids"])
     weighted = ""

@@ -15,9 +15,11 @@ from torch import Tensor
 from ecgdiff.diffusion.gaussian import GaussianPrior
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.errors import DataError
-from ecgdiff.evaluation.benchmark import Rows, SamplerMethod, Settings, run
-from ecgdiff.evaluation.journal import latest
-from ecgdiff.evaluation.summary import DEFINITIONS, markdown, report, summarize
+from ecgdiff.evaluation import benchmark
+from ecgdiff.evaluation.benchmark import Row, Rows, SamplerMethod, Settings, run
+from ecgdiff.evaluation.journal import failed, incomplete, latest
+from ecgdiff.evaluation.summary import DEFINITIONS, lacking, markdown, report, summarize
+from ecgdiff.evaluation.tables import collect
 from ecgdiff.evaluation.tasks import (
     PAPER_TASKS,
     BlockTask,
@@ -278,6 +280,117 @@ def test_a_method_that_always_fails_has_no_figures_but_is_named(
     assert figures["leads"]["failed"]["broken"].startswith("4 of 4 failed")
 
 
+class Blind:
+    """A classifier that cannot read one record, whose lead II begins with 9 mV."""
+
+    classes = ("CRBBB",)
+
+    def __init__(self, healed: bool = False) -> None:
+        self.healed = healed
+
+    def probabilities(self, signal: NDArray[np.floating], /) -> NDArray[np.floating]:
+        if not self.healed and signal[0, 1, 0] == 9:
+            raise RuntimeError("cannot read")
+        return np.full((len(signal), 1), 0.5)
+
+
+@dataclass
+class Marked(Counting):
+    """Draws 9 mV at the begin of lead II of one record."""
+
+    label: str = "marked"
+
+    def __call__(self, problems: Sequence[Problem]) -> list[NDArray[np.floating]]:
+        out = super().__call__(problems)
+        for x, p in zip(out, problems, strict=True):
+            x[0, 1, 0] = 9 if p.name == FAILING else 0
+        return out
+
+
+LEADS = PAPER_TASKS["leads"]
+PARTS = replace(SETTINGS, reader="blind", morphology=True, spectra=True)
+
+
+def ten_seconds(count: int) -> list[Case]:
+    rng = np.random.default_rng(0)
+    return [Case(k, k, rng.normal(size=(8, 1000)).astype(np.float32)) for k in range(count)]
+
+
+@pytest.fixture
+def fragile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shape of one record cannot be measured."""
+
+    def measured(draws: NDArray[np.floating], truth: Any, hidden: Problem) -> dict[str, Any]:
+        if hidden.name in (FAILING, "ptbxl-1"):
+            raise ValueError("no shape")
+        return {"qrs_ms": [90.0]}
+
+    monkeypatch.setattr(benchmark, "shape", measured)
+
+
+@pytest.mark.usefixtures("fragile")
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_part_that_fails_costs_neither_scores_nor_the_other_parts(
+    batch: int, tmp_path: Path
+) -> None:
+    path, records, methods = tmp_path / "rows.jsonl", ten_seconds(5), {"leads": [Marked()]}
+    keep: dict[str, Any] = {"batch": batch, "keep_errors": True}
+    rows = list(run([LEADS], methods, records, Rows(path), PARTS, reader=Blind(), **keep))
+    parts = ("scores", "probabilities", "shape", "spectra")
+    assert {r["ecg_id"]: [part in r for part in parts] for r in rows} == {
+        0: [True] * 4,
+        1: [True, True, False, True],
+        2: [True] * 4,
+        3: [True, False, False, True],
+        4: [True] * 4,
+    }
+    no_shape = {"type": "ValueError", "message": "no shape"}
+    unread = {"type": "RuntimeError", "message": "cannot read"}
+    assert {r["ecg_id"]: r["failed_parts"] for r in rows if "failed_parts" in r} == {
+        1: {"shape": no_shape},
+        3: {"probabilities": unread, "shape": no_shape},
+    }
+    assert [failed(r) for r in rows] == [False] * 5
+    assert [incomplete(r) for r in rows] == [False, True, False, True, False]
+    plain = run([LEADS], methods, records, Rows(tmp_path / "plain"), SETTINGS)
+    assert [r["scores"] for r in rows] == [r["scores"] for r in plain]
+    assert Rows(path).rows == rows  # what the journal holds
+
+    expected = (
+        "0 of 5 failed; 2 of 5 without shape (2 ValueError: no shape); 1 of 5 without "
+        "probabilities (1 RuntimeError: cannot read)"
+    )
+    figures = report([LEADS], methods, records, Rows(path), PARTS, resamples=5)["leads"]
+    assert figures["methods"]["marked"]["records"] == 5
+    assert figures["failed"] == {"marked": expected}
+    found = collect([{**r, "weight": 1.0} for r in rows], resamples=5)["leads"]["marked"]
+    assert (found["records"], found["rows"], found["failed"]) == (5, 5, expected)
+    assert lacking(rows, "spectra") == []
+    assert lacking(rows, "shape") == ["`marked`: 2 of 5 without shape (2 ValueError: no shape)."]
+
+
+@pytest.mark.usefixtures("fragile")
+def test_rows_that_failed_in_part_are_computed_again_only_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, records = tmp_path / "rows.jsonl", ten_seconds(4)
+
+    def again(reader: Blind, **options: bool) -> list[Row]:
+        methods, rows = {"leads": [Marked()]}, Rows(path)
+        return list(run([LEADS], methods, records, rows, PARTS, reader=reader, **options))
+
+    with pytest.raises(ValueError, match="no shape"):  # of record 1: not kept unless asked for
+        again(Blind())
+    assert [r["ecg_id"] for r in Rows(path).rows] == [0]
+    assert len(again(Blind(), keep_errors=True)) == 3
+    assert again(Blind(), keep_errors=True) == []
+    monkeypatch.setattr(benchmark, "shape", lambda *of: {"qrs_ms": [90.0]})
+    healed = again(Blind(healed=True), retry_failed=True)
+    assert [r["ecg_id"] for r in healed] == [1, 3]
+    assert not any(map(incomplete, latest(Rows(path).rows)))
+    assert len(latest(Rows(path).rows)) == 4
+
+
 GOLDEN = {"leads": "62ba2e5e4cd22b39", "block": "baaefc2d3a5822e2"}
 
 
@@ -290,6 +403,8 @@ def test_rows_of_the_first_figures_are_still_those_of_the_same_settings(name: st
     assert replace(settings, reader="c").fingerprint(PAPER_TASKS[name], mean) != GOLDEN[name]
     measured = replace(settings, morphology=True)
     assert measured.fingerprint(PAPER_TASKS[name], mean) != GOLDEN[name]
+    with_spectra = replace(settings, spectra=True)
+    assert with_spectra.fingerprint(PAPER_TASKS[name], mean) != GOLDEN[name]
 
 
 def test_noise_may_differ_in_a_batch(prior: FakePrior, cases: list[Case]) -> None:

@@ -21,7 +21,7 @@ from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.errors import DataError
 from ecgdiff.evaluation import __main__ as command
 from ecgdiff.evaluation import running
-from ecgdiff.evaluation.parquet import read_header, read_rows
+from ecgdiff.evaluation.parquet import read_header, read_rows, write_rows
 from ecgdiff.evaluation.records import draw_list, read_list
 
 pytest.importorskip("pyarrow")
@@ -185,14 +185,16 @@ def test_table_and_figure_of_a_weighted_run(
     rows = str(tmp_path / "out")
     assert command.main(["table", rows, "--resamples", "9", "--task", "noisy"]) == 0
     text = capsys.readouterr().out
-    assert text.count("\n| surrogate:steps=2 | 3 |") == 2
+    assert text.count("\n| surrogate:steps=2 | 3 |") == 3
+    assert "## Spectra, task noisy" in text
     assert "1 taken with certainty, 2 drawn" in text
     latex = ["--format", "latex", "--out", str(tmp_path / "t.tex"), "--resamples", "9"]
     assert command.main(["table", rows, *latex]) == 0
-    assert (tmp_path / "t.tex").read_text(encoding="utf-8").count(r"\begin{tabular}") == 2
+    assert (tmp_path / "t.tex").read_text(encoding="utf-8").count(r"\begin{tabular}") == 3
     page = tmp_path / "f.html"
     assert command.main(["figure", rows, "--out", str(page), "--resamples", "9"]) == 0
     assert "surrogate:steps=2" in page.read_text(encoding="utf-8")
+    assert "noisy: density in V2" in page.read_text(encoding="utf-8")
     assert command.main(["table", str(tmp_path)]) == 1
     assert "no readable Parquet" in capsys.readouterr().err
 
@@ -293,7 +295,7 @@ def test_morphology_is_measured_on_request(
     # The records are white noise, in which there are no beats.
     assert "3 of 3 records, counted as not measured: No beats in the observed lead I" in text
     assert "| surrogate:steps=2 | QRS, ms | 0 | - | - | 100.0 |" in text
-    assert text.count("\n## ") == 6  # and one at the begin
+    assert text.count("\n## ") == 7  # and one at the begin
     assert command.main([*arguments, "--no-controls"]) == 1
     assert "other settings" in capsys.readouterr().err
 
@@ -333,3 +335,33 @@ def test_a_run_that_was_killed_keeps_its_settings(
     other = ["--seed", "1", "--sampler", "ddnm:steps=2", "--no-controls"]
     assert command.main([*arguments[:-2], *other]) == 1
     assert "run.json belongs to rows made with other settings" in capsys.readouterr().err
+
+
+def test_rows_made_before_spectra_were_measured_are_of_another_configuration(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = [*arguments, "--no-controls", "--limit", "2"]
+    assert command.main(short) == 0
+    out = tmp_path / "out"
+    (row, _), header = read_rows(out / "rows.parquet"), read_header(out / "rows.parquet")
+    assert "spectra" in row
+    assert header["settings"]["spectra"] is True
+    assert "--spectra" not in header["commands"][0]  # there is no option to leave them out
+    # The folder as it was before: no rows with spectra, and settings that do not speak of them.
+    settings = {k: v for k, v in header["settings"].items() if k != "spectra"}
+    old = [{k: v for k, v in r.items() if k != "spectra"} for r in read_rows(out / "rows.parquet")]
+    write_rows(out / "rows.parquet", old, {**header, "settings": settings})
+    (out / "run.json").write_text(json.dumps(settings), encoding="utf-8")
+    capsys.readouterr()
+    before = (out / "first_figures.jsonl").read_bytes()
+    assert command.main(["table", str(out), "--resamples", "5"]) == 0
+    shown = capsys.readouterr()
+    assert "Spectra" not in shown.out
+    assert "note: No spectra of task leads. `surrogate:steps=2`: 2 of 2 made by" in shown.err
+    for _ in range(2):  # by its Parquet, then by its run.json
+        assert command.main(short) == 1
+        said = capsys.readouterr().err
+        assert "made with other settings (spectra: not set there, True now)" in said
+        assert "Choose another --out" in said
+        (out / "rows.parquet").unlink(missing_ok=True)
+    assert (out / "first_figures.jsonl").read_bytes() == before

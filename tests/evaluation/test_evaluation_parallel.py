@@ -20,7 +20,7 @@ from ecgdiff.evaluation.parallel import in_processes
 from ecgdiff.evaluation.tasks import TASKS, Case, Problem
 from ecgdiff.random import streams
 
-SETTINGS = Settings(draws=3, seed=0, noise=0.1, version="test")
+SETTINGS = Settings(draws=3, seed=0, noise=0.1, version="test", reader="shy", spectra=True)
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,17 @@ class Drawing:
             raise EcgDiffError("not this one")
         shape = (3, *problems[0].y.shape)
         return [p.y + streams(0, p.name, range(3)).normal(shape).numpy() for p in problems]
+
+
+class Shy:
+    """Reads what begins with less than 0.5 mV in V6."""
+
+    classes = ("CRBBB",)
+
+    def probabilities(self, signal: NDArray[np.floating], /) -> NDArray[np.floating]:
+        if signal[0, -1, 0] > 0.5:
+            raise ValueError("not this one")
+        return signal[:, 0, :1]
 
 
 def threads(job: int) -> tuple[int, int, str]:
@@ -55,7 +66,7 @@ def test_workers_give_the_rows_of_one_process(tmp_path: Path) -> None:
     for workers in (1, 2):
         rows = Rows(tmp_path / f"{workers}.jsonl")
         options = {"batch": 2, "workers": workers, "keep_errors": True}
-        found = list(run(tasks, methods, cases, rows, SETTINGS, **options))
+        found = list(run(tasks, methods, cases, rows, SETTINGS, reader=Shy(), **options))
         assert Rows(rows.path).rows == found  # the caller alone has written them
         made.append(
             sorted(
@@ -65,6 +76,10 @@ def test_workers_give_the_rows_of_one_process(tmp_path: Path) -> None:
         )
     assert len(made[0]) == 12
     assert sum("error" in row for row in made[0]) == 2
+    assert sum("spectra" in row for row in made[0]) == 10
+    unread = sum("failed_parts" in row for row in made[0])
+    assert 0 < unread < 10
+    assert sum("probabilities" in row for row in made[0]) == 10 - unread
     assert made[0] == made[1]
 
 

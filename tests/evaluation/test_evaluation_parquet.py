@@ -38,6 +38,13 @@ ROWS: list[dict[str, Any]] = [
         "scores": {"crps": [0.0, 1.0], "amplitude_draws": [[1.0, 2.0]], "rmse_mean": 3.0},
         "statements": [],
         "weight": 12.5,
+        "failed_parts": {"shape": {"type": "ValueError", "message": "no beat"}},
+        "spectra": {
+            "first_hz": 0.78125,
+            "step_hz": 0.390625,
+            "true_uv2_hz": [[12.34, 0.001234], [0.0, 1e-05]],
+            "drawn_uv2_hz": [[1.0, 56780.0], [3.0, 4.0]],
+        },
     },
     {
         **COMMON,
@@ -47,6 +54,16 @@ ROWS: list[dict[str, Any]] = [
         "error": {"type": "OperatorError", "message": "too much noise, \u00b5V"},
         "statements": ["NORM"],
         "weight": 12.5,
+    },
+    {
+        **COMMON,
+        "method": "mmps",
+        "ecg_id": 8,
+        "seconds": 0.1,
+        "scores": {"crps": [0.0, 1.0], "amplitude_draws": [[1.0, 2.0]], "rmse_mean": 3.0},
+        "statements": ["NORM"],
+        "weight": 12.5,
+        "failed_parts": {"probabilities": {"type": "OperatorError", "message": "unread"}},
     },
 ]
 
@@ -66,8 +83,8 @@ def test_the_file_is_compressed_and_readable_by_others(tmp_path: Path) -> None:
     file = pq.ParquetFile(tmp_path / "rows.parquet")
     assert file.metadata.row_group(0).column(0).compression == "ZSTD"
     assert file.read(["ecg_id", "weight"]).to_pydict() == {
-        "ecg_id": [5, 6, 7],
-        "weight": [1.0, 12.5, 12.5],
+        "ecg_id": [5, 6, 7, 8],
+        "weight": [1.0, 12.5, 12.5, 12.5],
     }
 
 

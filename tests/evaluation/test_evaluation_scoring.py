@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.errors import EcgDiffError
 from ecgdiff.evaluation.calibration import coverage
-from ecgdiff.evaluation.scoring import rank_counts, read, score
+from ecgdiff.evaluation.scoring import (
+    densities,
+    has_spectra,
+    rank_counts,
+    read,
+    score,
+    spectra,
+)
 from ecgdiff.evaluation.signal import crps
+from ecgdiff.evaluation.spectra import power_spectrum
 from ecgdiff.evaluation.tasks import TASKS, Case, problem
 
 
@@ -93,3 +101,34 @@ def test_what_was_observed_is_put_back_before_reading(name: str) -> None:
     assert set(found["mean"]) == set(reader.classes)
     np.testing.assert_allclose(found["draws"]["CLBBB"], whole[:, 2].mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(found["mean"]["NORM"], whole[:, 1].mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_spectra_are_those_of_whole_scored_leads(name: str) -> None:
+    rng = np.random.default_rng(3)
+    case = Case(7, 7, rng.normal(size=(8, 1000)).astype(np.float32))
+    _, scored = TASKS[name].masks(case, 0)
+    draws = rng.normal(size=(3, 8, 1000))
+    assert has_spectra(scored) == (name != "block")
+    if name == "block":
+        with pytest.raises(ValueError, match="scored in part"):
+            spectra(draws, case.truth, scored)
+        return
+    entry = spectra(draws, case.truth, scored)
+    leads = scored.any(axis=1)
+    assert leads.sum() == len(TASKS[name].scored_leads)
+    frequencies, true = power_spectrum(case.truth[leads], 100.0)
+    kept = (frequencies >= 0.5) & (frequencies < 40)
+    found, drawn, below = densities([entry, entry])
+    np.testing.assert_allclose(found, frequencies[kept])
+    np.testing.assert_allclose(below, [true[:, kept]] * 2, rtol=5.1e-4)
+    each = power_spectrum(draws[:, leads], 100.0)[1]
+    np.testing.assert_allclose(drawn, [each.mean(axis=0)[:, kept]] * 2, rtol=5.1e-4)
+    for value in np.ravel(entry["true_uv2_hz"]):
+        assert float(f"{value:.4g}") == value
+
+
+def test_short_or_missing_leads_have_no_spectra() -> None:
+    for shape, expected in (((2, 255), False), ((2, 256), True), ((0, 1000), False)):
+        assert has_spectra(np.ones(shape, dtype=bool)) == expected
+    assert not has_spectra(np.zeros((2, 1000), dtype=bool))

@@ -1,5 +1,6 @@
 """From the rows of a run to Table 5: the right records, thresholds and refusals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,13 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    path: Path, methods: dict[str, Any], *, fold: int = 10, reader: str = "default", lost: int = 0
+    path: Path,
+    methods: dict[str, Any],
+    *,
+    fold: int = 10,
+    reader: str = "default",
+    lost: int = 0,
+    unread: Sequence[int] = (),
 ) -> Path:
     """The rows of a run in which a method gives each record the probability of its function."""
     rows: list[dict[str, Any]] = []
@@ -72,6 +79,9 @@ def run(
             row |= {"weight": 2.0, "statements": sorted(MADE[k])}
             if k == lost and name == "conditional":
                 row["error"] = {"type": "ValueError", "message": "failed"}
+            elif k in unread and name == "conditional":
+                reason = {"type": "ValueError", "message": "blind"}
+                row["failed_parts"] = {"probabilities": reason}
             else:
                 mean = {code: probability(code in MADE[k]) for code in CONDITIONS}
                 row["probabilities"] = {"mean": mean}
@@ -121,6 +131,24 @@ def test_methods_and_controls_are_judged_on_the_same_records(tmp_path: Path) -> 
     count = sum(CONDITIONS[0] in MADE[k] for k in IDS if k != 3)
     assert f"{count} CRBBB" in note
     assert [t.title for t in tables] == [f"{code}, task leads" for code in CONDITIONS]
+
+
+def test_records_that_could_not_be_read_are_left_out_and_counted(tmp_path: Path) -> None:
+    methods = {"conditional": sure, "timid": timid}
+    rows = run(tmp_path / "r.parquet", methods, lost=3, unread=(5, 6))
+    own = run(tmp_path / "9.parquet", methods, fold=9, unread=IDS)
+    found, tables = report(rows, "", own=own, resamples=5)
+    note = tables[0].note
+    assert "37 records of fold 10" in note
+    assert "1 records on which a method failed are left out" in note
+    assert "2 records that could not be read for every method are left out for all" in note
+    assert "`conditional`: 1 of 40 failed (1 ValueError: failed); 2 of 40 without" in note
+    assert found["leads"]["conditional"]["auroc"]["value"] == [1.0] * 4
+    assert "own youden" in found["leads"]["timid"]
+    assert "own youden" not in found["leads"]["conditional"]  # nothing of it was read there
+    none = run(tmp_path / "none.parquet", methods, unread=IDS)
+    with pytest.raises(DataError, match=r"No record of task leads was read.*40 of 40 without"):
+        report(none, "")
 
 
 def test_the_figure_has_a_point_for_every_figure(tmp_path: Path) -> None:

@@ -250,6 +250,19 @@ def test_rows_without_shape_make_no_tables() -> None:
     assert "5 records of fold 9 (`eight`)" in both[0].note
 
 
+def test_records_whose_shape_failed_are_counted_with_their_reason() -> None:
+    some = rows()
+    error = {"type": "ValueError", "message": "no beat"}
+    some[3] = {k: v for k, v in some[3].items() if k != "shape"} | {
+        "failed_parts": {"shape": error, "probabilities": error}
+    }
+    tables = made(some)
+    text = tables["Intervals and axis, task leads"].markdown()
+    assert "`same`: 1 of 8 without shape (1 ValueError: no beat)." in text
+    assert "probabilities" not in text
+    assert intervals_of(some)["QRS, ms"]["records compared"] == "7"
+
+
 def test_latex_escapes_what_is_special() -> None:
     text = "\n".join(t.latex() for t in made(rows(method="a_b")).values())
     assert text.count(r"\begin{tabular}") == 5

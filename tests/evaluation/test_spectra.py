@@ -85,3 +85,27 @@ def test_a_lead_of_zeros_is_far_away_but_not_infinitely() -> None:
 def test_short_signals_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 256 samples"):
         power_spectrum(np.zeros(255), 100.0)
+
+
+def test_weights_are_repeated_records() -> None:
+    rng = np.random.default_rng(6)
+    frequencies, true = power_spectrum(rng.normal(size=(4, 2, 1000)), 100.0)
+    drawn = rng.uniform(0.5, 2, size=(4, 3, 2, 1)) * true[:, None]
+    often = [2, 0, 1, 5]
+    weighted = compare_spectra(frequencies, drawn, true, 0.3 * np.array(often))
+    repeated = compare_spectra(frequencies, *(np.repeat(x, often, axis=0) for x in (drawn, true)))
+    alike = compare_spectra(frequencies, drawn, true)
+    for name in ("drawn", "true", "distance_db"):
+        found = getattr(weighted, name)
+        np.testing.assert_allclose(found, getattr(repeated, name), rtol=1e-12)
+        assert not np.allclose(found, getattr(alike, name), rtol=1e-2)
+    for band in BANDS:
+        a, b = weighted.power_ratio[band], repeated.power_ratio[band]
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, np.nan]])
+def test_weights_that_weigh_nothing_are_refused(weights: list[float]) -> None:
+    frequencies, true = power_spectrum(np.random.default_rng(7).normal(size=(2, 1, 1000)), 100.0)
+    with pytest.raises(ValueError, match="as many weights"):
+        compare_spectra(frequencies, true[:, None], true, np.array(weights))
