@@ -12,7 +12,8 @@ A ratio above one in the second means that the denoiser is too timid: draws will
 lead, next to those of real records. (The pooled standard deviation is ruled by a few records.)
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,13 +22,15 @@ from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
 from ecgdiff.diffusion.grids import time_grid
-from ecgdiff.diffusion.sampling import multistep
+from ecgdiff.diffusion.sampling import Progress, multistep
 from ecgdiff.random import Streams
 
 __all__ = [
+    "BANDS",
     "LEVELS",
     "QUANTILES",
     "denoising_losses",
+    "record_losses",
     "std_quantiles",
     "total_variance",
     "unconditional_draws",
@@ -35,12 +38,19 @@ __all__ = [
 
 LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 QUANTILES = (0.1, 0.5, 0.9)
+BANDS = tuple(math.exp(v) for v in torch.linspace(math.log(0.02), math.log(50.0), 8).tolist())
+"""Noise levels of the validation loss, in standard deviations of the data."""
+
 _BATCH = 64
 
 
 @torch.no_grad()
 def total_variance(
-    denoiser: Denoiser, x0: Tensor, levels: Sequence[float] = LEVELS, seed: int = 0
+    denoiser: Denoiser,
+    x0: Tensor,
+    levels: Sequence[float] = LEVELS,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """Computes the total-variance check per noise level.
 
@@ -49,10 +59,11 @@ def total_variance(
         x0: Real records in model units, shape (records, leads, time).
         levels: Noise levels sigma, in model units; the nearest of the schedule are used.
         seed: Seed of the noise.
+        progress: Called after each level with the levels done and in all.
 
     Returns:
         Per level: sigma, mse, `total` = (var D + MSE) / var x and `slope` = cov(D, x) / var D; 1
-        is perfect for both.
+        is perfect for both; `total_error` and `slope_error`, their standard errors over records.
     """
     rows = []
     for k, sigma in enumerate(levels):
@@ -60,16 +71,31 @@ def total_variance(
         generator = torch.Generator().manual_seed(seed * 1000 + k)
         d = _denoise_all(denoiser, x0, t, generator)
         centered, x = d - d.mean(), x0 - x0.mean()
-        var_d, mse = centered.square().mean(), (d - x0).square().mean()
+        var_d, mse, var_x, cov = (
+            v.mean(dim=(1, 2)).double()
+            for v in (centered.square(), (d - x0).square(), x.square(), centered * x)
+        )
+        total, slope = _ratio(var_d + mse, var_x), _ratio(cov, var_d)
         rows.append(
             {
                 "sigma": float(denoiser.schedule.sigma(t)),
-                "mse": float(mse),
-                "total": float((var_d + mse) / x.square().mean()),
-                "slope": float((centered * x).mean() / var_d),
+                "mse": float(mse.mean()),
+                "total": total[0],
+                "slope": slope[0],
+                "total_error": total[1],
+                "slope_error": slope[1],
             }
         )
+        if progress is not None:
+            progress(k + 1, len(levels))
     return rows
+
+
+def _ratio(above: Tensor, below: Tensor) -> tuple[float, float]:
+    """The ratio of two means over records and its standard error."""
+    ratio = above.mean() / below.mean()
+    error = (above - ratio * below).std() / len(above) ** 0.5 / below.mean()
+    return float(ratio), float(error)
 
 
 def denoising_losses(
@@ -78,6 +104,31 @@ def denoising_losses(
     r"""Losses :math:`(1 + 1/\sigma^2)\,\mathrm{MSE}` per level, on records in model units."""
     rows = total_variance(denoiser, x0, levels, seed)
     return [row["mse"] * (1 + row["sigma"] ** -2) for row in rows]
+
+
+@torch.no_grad()
+def record_losses(
+    denoiser: Denoiser,
+    x0: Tensor,
+    levels: Sequence[float] = BANDS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> NDArray[np.float64]:
+    """Computes the losses of :func:`denoising_losses` record by record, on the same noise.
+
+    Returns:
+        An array with shape (levels, records); its means over records are those losses.
+    """
+    out = np.empty((len(levels), len(x0)))
+    for k, sigma in enumerate(levels):
+        t = denoiser.schedule.index(sigma)
+        generator = torch.Generator().manual_seed(seed * 1000 + k)
+        error = _denoise_all(denoiser, x0, t, generator) - x0
+        weight = 1 + float(denoiser.schedule.sigma(t)) ** -2
+        out[k] = weight * error.square().mean(dim=(1, 2)).double().numpy()
+        if progress is not None:
+            progress(k + 1, len(levels))
+    return out
 
 
 def _denoise_all(denoiser: Denoiser, x0: Tensor, t: int, generator: torch.Generator) -> Tensor:
@@ -96,17 +147,24 @@ def unconditional_draws(
     count: int = 512,
     steps: int = 32,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """Draws from the prior by the second-order flow: (count, leads, time), in model units."""
+    """Draws from the prior by the second-order flow: (count, leads, time), in model units.
+
+    `progress` is called after each step with the signals denoised so far and in all.
+    """
     grid = time_grid(denoiser.schedule, steps, "log-snr")
-    parts = []
+    parts: list[Tensor] = []
     for start in range(0, count, _BATCH):
         size = min(_BATCH, count - start)
+
+        def advance(done: int, total: int, start: int = start, size: int = size) -> None:
+            if progress is not None:
+                progress(start * total + size * done, count * total)
+
         generator = Streams([seed * 1_000_003 + start + k for k in range(size)])
-        parts.append(multistep(denoiser, (size, *shape), grid=grid, generator=generator))
-        if progress is not None:
-            progress(start + size, count)
+        x = multistep(denoiser, (size, *shape), grid=grid, generator=generator, progress=advance)
+        parts.append(x)
     return torch.cat(parts)
 
 

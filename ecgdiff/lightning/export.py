@@ -22,6 +22,7 @@ from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.ecg.leads import LEADS_8, LEADS_9
 from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
 from ecgdiff.evaluation.prior_quality import (
+    BANDS,
     QUANTILES,
     denoising_losses,
     std_quantiles,
@@ -29,7 +30,7 @@ from ecgdiff.evaluation.prior_quality import (
     unconditional_draws,
 )
 from ecgdiff.lightning.card import write_card
-from ecgdiff.lightning.prior import BANDS, DiffusionPrior, band_losses
+from ecgdiff.lightning.prior import DiffusionPrior, band_losses
 from ecgdiff.lightning.training_run import read_run
 from ecgdiff.models.checkpoint import save_checkpoint
 from ecgdiff.models.crops import middle

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
 from ecgdiff.diffusion.inpainting import NOISE, InpaintingDenoiser, Seen, network_input, trust
 from ecgdiff.diffusion.schedule import Schedule
+from ecgdiff.evaluation.prior_quality import BANDS
 from ecgdiff.lightning.ema import WeightAverages
 from ecgdiff.lightning.losses import draw_sigma, edm_loss, edm_pair, parameter_groups
 from ecgdiff.lightning.masks import draw_masks, validation_masks
@@ -40,10 +41,7 @@ from ecgdiff.models.crops import crops, middle
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 from ecgdiff.prior import load_network
 
-__all__ = ["BANDS", "DiffusionPrior", "band_losses"]
-
-# Noise levels of the validation loss, in standard deviations of the data.
-BANDS = tuple(math.exp(v) for v in torch.linspace(math.log(0.02), math.log(50.0), 8).tolist())
+__all__ = ["DiffusionPrior", "band_losses"]
 
 # The noise of observations shown in validation, in standard deviations of the data (0.02 mV).
 VALIDATION_SIGMA_Y = 0.085

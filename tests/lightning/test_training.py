@@ -8,11 +8,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from ecgdiff.evaluation.prior_quality import BANDS
 from ecgdiff.lightning import datamodule as data_file
 from ecgdiff.lightning.datamodule import PTBXLDataModule
 from ecgdiff.lightning.ema import WeightAverages
 from ecgdiff.lightning.export import stored
-from ecgdiff.lightning.prior import BANDS, DiffusionPrior, band_losses
+from ecgdiff.lightning.prior import DiffusionPrior, band_losses
 from ecgdiff.lightning.share import Share
 from ecgdiff.models import sashimi
 from ecgdiff.prior import load_prior
