@@ -68,7 +68,8 @@ class DiffusionPrior(pl.LightningModule):
         seed: Seed of noise and levels.
         lengths: Samples per window, one length per step in turn, at random places of the records;
             whole records if empty.
-        gain: Range of a factor common to the leads of a record, drawn anew at every step.
+        gain: Range of a factor common to the leads of a record, log-uniform and drawn anew at
+            every step.
         inpainting: Whether the network is shown observations, of random patterns
             (:mod:`ecgdiff.lightning.masks`), and learns to denoise what was lost. Objective `edm`
             only.
@@ -174,7 +175,9 @@ class DiffusionPrior(pl.LightningModule):
             places = share.integers(x0.shape[-1] - length + 1, len(x0))
             x0 = crops(x0, places, length)
         if low < high:
-            x0 = x0 * (low + (high - low) * share.uniform((len(x0), 1, 1)))
+            # Uniform in the logarithm, so that the median amplitude stays where it is.
+            u = share.uniform((len(x0), 1, 1))
+            x0 = x0 * (math.log(low) + math.log(high / low) * u).exp()
         return x0
 
     def to_units(self, microvolts: Tensor) -> Tensor:

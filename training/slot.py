@@ -1,0 +1,384 @@
+"""Trains a prior by the clock, on one device that is lent for minutes.
+
+    PYTHONPATH=. python training/slot.py --data PARTS --preset base --minutes 24 --out FOLDER
+
+Needs torch, NumPy, safetensors and the data of training/pack.py; training/slot.md has the whole
+way. The records lie on the device and are picked, cropped and varied there, and the host waits for
+the device only to log. The learning rate follows the time: with progress p the share of the budget
+that is gone since the first step could be made,
+
+    rate(p) = p / 0.03 for p < 0.03, then 0.01 + 0.99 (1 + cos(pi (p - 0.03) / 0.97)) / 2 .
+
+FOLDER gets `log.csv` (which training/curve.py draws), `snapshots/` (all that `--resume` needs,
+every minute, the last two) and `weights/` (the better average, at every validation). When the time
+is over or on SIGTERM the step is finished, the weights are written, read back and compared with
+those in memory; the exit status is 0 only if they pass.
+"""
+
+import argparse
+import csv
+import math
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from join import read_shards, write_shards
+from slot_run import VALIDATION_FOLD, Run, band_losses, stored
+
+from ecgdiff.errors import CheckpointError, EcgDiffError
+from ecgdiff.evaluation.prior_quality import BANDS
+from ecgdiff.models.sashimi import PRESETS, SaShiMi
+
+WARMUP, FINAL = 0.03, 0.01
+COMPILE = ("off", "default", "reduce-overhead", "max-autotune-no-cudagraphs")
+TOLERANCE = 0.01
+
+
+def rate(progress: float) -> float:
+    """The learning rate as a fraction of its peak."""
+    if progress < WARMUP:
+        return progress / WARMUP
+    done = (progress - WARMUP) / (1 - WARMUP)
+    return FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass
+class Budget:
+    """The time of a run, over all its processes.
+
+    Arguments:
+        seconds: What there is.
+        used: What earlier processes of this run have used.
+        before: Their progress.
+        now: The clock.
+    """
+
+    seconds: float
+    used: float = 0.0
+    before: float = 0.0
+    now: Callable[[], float] = time.monotonic
+    ready: float = field(init=False, default=math.inf)
+
+    def __post_init__(self) -> None:
+        self.began = self.now()
+
+    def elapsed(self) -> float:
+        """Seconds used so far."""
+        return self.used + self.now() - self.began
+
+    def start(self) -> None:
+        """Says that steps can be made: loading and compiling shorten the run, not its schedule."""
+        self.ready = self.elapsed()
+
+    def progress(self) -> float:
+        """From 0 at the first process's start to 1 when the time is over."""
+        gone, whole = self.elapsed() - self.ready, self.seconds - self.ready
+        if gone < 0:
+            return self.before
+        return min(1.0, self.before + (1 - self.before) * gone / whole) if whole > 0 else 1.0
+
+
+def publish(run: Run, elapsed: float, *, check: bool) -> dict[float, list[float]]:
+    """Writes the better average as shards and returns the losses of all.
+
+    Raises:
+        CheckpointError: If `check` and the weights read back are not those in memory.
+    """
+    twins = {decay: run.averaged(decay) for decay in run.averages}
+    found = band_losses(list(twins.values()), run.validation, run.device)
+    losses = dict(zip(twins, found, strict=True))
+    best = min(losses, key=lambda decay: sum(losses[decay]))
+    weights = run.a.out / "weights"
+    write_shards(weights, _config(run, elapsed, best, losses[best]), stored(twins[best]))
+    if check:
+        config, tensors = read_shards(weights)
+        again = SaShiMi(**config["network"])
+        again.load_state_dict(tensors)
+        net = again.to(run.device).eval().requires_grad_(False)
+        (read,) = band_losses([net], run.validation, run.device)
+        for sigma, a, b in zip(BANDS, losses[best], read, strict=True):
+            if not abs(a - b) <= TOLERANCE * abs(a):
+                raise CheckpointError(
+                    f"The weights read back have the loss {b:.4g} at sigma {sigma:.3g}, those in "
+                    f"memory {a:.4g}: do not use {weights}."
+                )
+    return losses
+
+
+def _config(run: Run, elapsed: float, decay: float, losses: list[float]) -> dict[str, Any]:
+    h = {**run.h, "total_steps": max(1, run.step)}
+    return {
+        "name": "slot",
+        "objective": "edm",
+        "inpainting": False,
+        "network": {"context": 0, **run.network},
+        "leads": list(run.leads),
+        "sampling_rate_hz": 100.0,
+        "n_samples": run.validation.shape[-1],
+        "scale_mv": h["scale"],
+        "clip_mv": 5.0,
+        "highpass_hz": 0.5,
+        "band": "0.5-42 Hz",
+        "training": {
+            "data": "PTB-XL 1.0.3, 100 Hz",
+            **run.about,
+            "steps": run.step,
+            "earlier": run.earlier,
+            "hyperparameters": h,
+            "ema_decay": str(decay),
+            "slot": {
+                "seconds": round(elapsed, 1),
+                "batch": run.a.batch,
+                "device": run.a.device,
+                "step_uv": run.step_uv,
+                "validation_fold": VALIDATION_FOLD,
+                "validation_records": len(run.validation),
+                "validation_losses": losses,
+            },
+        },
+    }
+
+
+def save_snapshot(run: Run, budget: Budget) -> None:
+    """Writes all that a later process needs; keeps the last two.
+
+    Raises:
+        FloatingPointError: If the averages are not finite; nothing is written then.
+    """
+    flat = [p for average in run.averages.values() for p in average]
+    if not torch.stack([p.isfinite().all() for p in flat]).all():
+        raise FloatingPointError(f"The weights are not finite at step {run.step}.")
+    state = {
+        "settings": _fixed(run),
+        "step": run.step,
+        "used": budget.elapsed(),
+        "progress": budget.progress(),
+        "earlier": run.earlier,
+        "weights": [p.detach() for p in run.parameters],
+        "averages": {str(decay): average for decay, average in run.averages.items()},
+        "optimizer": run.optimizer.state_dict(),
+    }
+    folder = run.a.out / "snapshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "writing.part"
+    torch.save(state, part)
+    os.replace(part, folder / f"step-{run.step:09d}.pt")
+    for old in sorted(folder.glob("step-*.pt"))[:-2]:
+        old.unlink()
+
+
+def load_snapshot(run: Run, seconds: float) -> Budget:
+    """Puts the newest readable snapshot into a run; returns what is left of its time.
+
+    Raises:
+        CheckpointError: If there is none, or it is of another run.
+    """
+    state: dict[str, Any] | None = None
+    for path in sorted((run.a.out / "snapshots").glob("step-*.pt"), reverse=True):
+        try:
+            state = torch.load(path, map_location=run.device, weights_only=True)
+            break
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            print(f"{path} cannot be read ({error}); trying the one before")
+    if state is None:
+        raise CheckpointError(f"{run.a.out} has no snapshot; start without --resume.")
+    if state["settings"] != _fixed(run):
+        raise CheckpointError(
+            f"{run.a.out} is of a run with {state['settings']}, not {_fixed(run)}; give its "
+            "arguments, or another --out."
+        )
+    with torch.no_grad():
+        for own, value in zip(run.parameters, state["weights"], strict=True):
+            own.copy_(value)
+    run.averages = {decay: state["averages"][str(decay)] for decay in run.averages}
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.free_rates()
+    run.step, run.earlier = state["step"], state["earlier"]
+    return Budget(seconds, state["used"], state["progress"])
+
+
+def _fixed(run: Run) -> dict[str, Any]:
+    """What a resumed run must share with the one it goes on from."""
+    keys = ("preset", "channels", "scale", "seed", "lengths", "gain")
+    own = {"batch": run.a.batch, "records": run.about["records"], "decays": list(run.averages)}
+    return {**{key: run.h[key] for key in keys}, **own}
+
+
+class Log:
+    """Creates the log: `log.csv`, with the columns that training/curve.py reads.
+
+    Arguments:
+        path: The file; rows of steps after `step`, which will be made again, are dropped.
+        decays: The averages.
+        step: Steps made so far; 0 starts a new file.
+    """
+
+    def __init__(self, path: Path, decays: Sequence[float], step: int) -> None:
+        values = [f"val_{d}{band}" for d in decays for band in ("", *(f"/{s:.3g}" for s in BANDS))]
+        self.path = path
+        self.columns = ["step", "elapsed_s", "loss", "lr", "samples_per_s", *values]
+        kept: list[dict[str, str]] = []
+        if step and path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def write(self, **values: object) -> None:
+        """Writes one row at once."""
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns).writerow(values)
+
+    def write_losses(self, step: int, elapsed: float, losses: dict[float, list[float]]) -> None:
+        """Writes the losses of a validation and prints their means."""
+        row: dict[str, object] = {}
+        for decay, found in losses.items():
+            row[f"val_{decay}"] = sum(found) / len(found)
+            row |= {f"val_{decay}/{s:.3g}": v for s, v in zip(BANDS, found, strict=True)}
+        self.write(step=step, elapsed_s=round(elapsed, 1), **row)
+        means = ", ".join(f"{sum(v) / len(v):.4f} ({d})" for d, v in losses.items())
+        print(f"step {step}, {elapsed:.0f} s, fold {VALIDATION_FOLD}: {means}", flush=True)
+
+
+def train(run: Run, budget: Budget, log: Log, stopped: Callable[[], bool]) -> None:
+    """Makes steps until the time is over.
+
+    Raises:
+        FloatingPointError: If the loss is not finite.
+        EcgDiffError: If there was no time for one.
+    """
+    a = run.a
+    snapshot, validation = (budget.elapsed() + s for s in (a.snapshot_seconds, a.validate_seconds))
+    since, at = run.step, budget.elapsed()
+    while budget.elapsed() < budget.seconds and not stopped():
+        run.train_step(rate(budget.progress()))
+        if run.step % a.log_steps and budget.elapsed() < snapshot:
+            continue
+        loss, elapsed = float(run.total) / (run.step - since), budget.elapsed()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"The loss is {loss} at step {run.step}.")
+        speed = (run.step - since) * a.batch / (elapsed - at)
+        lr = run.h["lr"] * rate(budget.progress())
+        log.write(
+            step=run.step,
+            elapsed_s=round(elapsed, 2),
+            loss=loss,
+            lr=lr,
+            samples_per_s=round(speed, 1),
+        )
+        run.total.zero_()
+        if elapsed >= snapshot:
+            save_snapshot(run, budget)
+            snapshot = elapsed + a.snapshot_seconds
+            print(
+                f"step {run.step}, {elapsed:.0f} s: loss {loss:.4f}, lr {lr:.2e}, "
+                f"{speed:.0f} samples/s",
+                flush=True,
+            )
+        if elapsed >= validation:
+            log.write_losses(run.step, elapsed, publish(run, elapsed, check=False))
+            validation = elapsed + a.validate_seconds
+        since, at = run.step, budget.elapsed()
+    if run.step == 0:
+        raise EcgDiffError("The time was over before the first step; give more --minutes.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status: 0 if the weights written are good."""
+    a = _parser().parse_args(arguments)
+    if a.device.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")
+    budget = Budget(60 * a.minutes)
+    terminated: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
+    try:
+        run = Run(_settings(a), a)
+        if a.resume:
+            began = budget.began
+            budget = load_snapshot(run, 60 * a.minutes)
+            budget.began = began
+        log = Log(a.out / "log.csv", list(run.averages), run.step)
+        run.prepare()
+        budget.start()
+        print(f"step {run.step}: ready after {budget.elapsed() - budget.used:.0f} s", flush=True)
+        train(run, budget, log, lambda: bool(terminated))
+        save_snapshot(run, budget)
+        elapsed = budget.elapsed()
+        log.write_losses(run.step, elapsed, publish(run, elapsed, check=True))
+    except (EcgDiffError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    print(f"step {run.step}: wrote {a.out / 'weights'}, read back and compared")
+    return 0
+
+
+def _settings(a: argparse.Namespace) -> dict[str, Any]:
+    """The settings as :class:`ecgdiff.lightning.prior.DiffusionPrior` has them."""
+    return {
+        "preset": a.preset,
+        "channels": 8,
+        "scale": a.scale,
+        "objective": "edm",
+        "sigma_log_mean": 0.9,
+        "sigma_log_std": 1.6,
+        "uniform_share": 0.2,
+        "uniform_range": [0.005, 160.0],
+        "lr": a.lr,
+        "final_rate": FINAL,
+        "betas": [0.9, 0.99],
+        "weight_decay": a.weight_decay,
+        "warmup": 0,
+        "seed": a.seed,
+        "lengths": a.lengths,
+        "gain": a.gain,
+        "start": a.start,
+    }
+
+
+def _numbers(kind: type) -> Callable[[str], list[Any]]:
+    def numbers(text: str) -> list[Any]:
+        return [kind(v) for v in text.split(",")]
+
+    return numbers
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder of the parts of training/pack.py")
+    add("--out", type=Path, required=True)
+    add("--preset", choices=list(PRESETS), default="base")
+    add("--minutes", type=float, required=True, help="budget, processes before --resume included")
+    add("--batch", type=int, default=256)
+    add("--lr", type=float, default=1e-3)
+    add("--weight-decay", type=float, default=0.01)
+    add("--lengths", type=_numbers(int), default=[1000], help="such as 1000,256: in turn")
+    add("--gain", type=_numbers(float), default=[0.8, 1.25], help="of a record; 1,1 for none")
+    add("--decays", type=_numbers(float), default=[0.999, 0.9999], help="of the averages")
+    add("--scale", type=float, default=0.236, help="mV per model unit")
+    add("--start", help="a checkpoint folder whose weights to start from")
+    add("--resume", action="store_true", help="go on from the newest snapshot in --out")
+    add("--device", default="cuda")
+    add("--compile", choices=COMPILE, default="default")
+    add("--seed", type=int, default=0)
+    add("--validation-records", type=int, default=512)
+    add("--log-steps", type=int, default=50)
+    add("--snapshot-seconds", type=float, default=60.0)
+    add("--validate-seconds", type=float, default=180.0)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
