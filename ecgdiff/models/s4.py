@@ -108,7 +108,7 @@ class S4D(nn.Module):
                 y = long_convolve(u, kernel)
         else:
             y = fft_convolve(u, self._spectrum(length))
-        return y + self.d.to(u.dtype)[:, None, None] * u
+        return torch.addcmul(y, self.d.to(u.dtype)[:, None, None], u)
 
     def _spectrum(self, length: int) -> Tensor:
         if length not in self._spectra:

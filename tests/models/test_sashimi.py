@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ecgdiff.models.sashimi import PRESETS, SaShiMi, fold, unfold
+from ecgdiff.models.sashimi import PRESETS, ChannelNorm, SaShiMi, fold, unfold
 
 TINY = {"d_model": 8, "n_layers": 1, "pool": (2, 2), "state": 8, "t_features": 8, "t_width": 16}
 
@@ -92,3 +92,18 @@ def test_training_graph_has_no_breaks_and_compiled_gradients_are_the_same() -> N
     assert len(graphs) == 1 and "long_convolve" in graphs[0] and "rfft" not in graphs[0]
     for plain, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, plain)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-9), (torch.bfloat16, 2e-2)])
+def test_norm_is_that_of_its_definition(dtype: torch.dtype, error: float) -> None:
+    """(x - mean) / sqrt(variance + 1e-5) over channels, with one gain and one shift."""
+    norm = ChannelNorm()
+    torch.nn.init.constant_(norm.gain, 1.5)
+    torch.nn.init.constant_(norm.shift, -0.5)
+    x = 2 * torch.randn(16, 3, 5, dtype=torch.float64) + torch.arange(5.0)
+    x[:, 0, 0] = 0.25  # no variance at all
+    wanted = 1.5 * (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt() - 0.5
+    found = norm.to(dtype if dtype == torch.float64 else torch.float32)(x.to(dtype))
+    assert found.dtype == dtype
+    scale = float(wanted.abs().max())
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=error * scale)
