@@ -8,6 +8,7 @@ comes a run that started from the weights of the one before; its steps are count
 
 import csv
 import math
+import re
 import sys
 from html import escape
 from pathlib import Path
@@ -66,7 +67,8 @@ def smooth(values: dict[int, float], width: int) -> Curve:
 def curves(columns: dict[str, dict[int, float]]) -> dict[str, Curve]:
     """The training loss and the fold-9 loss per noise band, of the average that ends lowest."""
     out = {"training loss, smoothed": smooth(columns["loss"], 25)}
-    totals = [name for name in columns if name.startswith("val_") and "/" not in name]
+    # Of several window lengths, the longest has no length in its name.
+    totals = [name for name in columns if re.fullmatch(r"val_[\d.]+", name)]
     best = min(totals, key=lambda name: columns[name][max(columns[name])])
     out[f"fold 9, EMA {best.removeprefix('val_')}"] = sorted(columns[best].items())
     bands = [name for name in columns if name.startswith(best + "/")]

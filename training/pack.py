@@ -144,6 +144,8 @@ def write_parts(
             groups.append([])
         groups[-1].append(block)
     out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("data-*.part"):
+        old.unlink()  # parts of other sizes would be taken for missing ones
     paths = []
     for number, group in enumerate(groups):
         payload = b"".join(b[2] for b in group)

@@ -90,11 +90,14 @@ def publish(run: Run, elapsed: float, *, check: bool) -> dict[float, list[float]
 
     Raises:
         CheckpointError: If `check` and the weights read back are not those in memory.
+        FloatingPointError: If the averages are not finite; what was written before stays.
     """
     twins = {decay: run.averaged(decay) for decay in run.averages}
     found = band_losses(list(twins.values()), run.validation, run.device)
     losses = dict(zip(twins, found, strict=True))
     best = min(losses, key=lambda decay: sum(losses[decay]))
+    if not all(p.isfinite().all() for p in run.averages[best]):
+        raise FloatingPointError(f"The weights are not finite at step {run.step}.")
     weights = run.a.out / "weights"
     write_shards(weights, _config(run, elapsed, best, losses[best]), stored(twins[best]))
     if check:
@@ -207,7 +210,14 @@ def load_snapshot(run: Run, seconds: float) -> Budget:
 def _fixed(run: Run) -> dict[str, Any]:
     """What a resumed run must share with the one it goes on from."""
     keys = ("preset", "channels", "scale", "seed", "lengths", "gain")
-    own = {"batch": run.a.batch, "records": run.about["records"], "decays": list(run.averages)}
+    own = {
+        "batch": run.a.batch,
+        "records": run.about["records"],
+        "folds": run.about["folds"],
+        "step_uv": run.step_uv,
+        "device": run.device.type,
+        "decays": list(run.averages),
+    }
     return {**{key: run.h[key] for key in keys}, **own}
 
 
@@ -258,7 +268,9 @@ def train(run: Run, budget: Budget, log: Log, stopped: Callable[[], bool]) -> No
         EcgDiffError: If there was no time for one.
     """
     a = run.a
-    snapshot, validation = (budget.elapsed() + s for s in (a.snapshot_seconds, a.validate_seconds))
+    # The first validation comes early: it shows that all of the program works.
+    snapshot = budget.elapsed() + a.snapshot_seconds
+    validation = budget.elapsed() + a.validate_seconds / 4
     since, at = run.step, budget.elapsed()
     while budget.elapsed() < budget.seconds and not stopped():
         run.train_step(rate(budget.progress()))
@@ -300,8 +312,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_float32_matmul_precision("high")
     budget = Budget(60 * a.minutes)
     terminated: list[int] = []
-    previous = signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
+    previous = signal.getsignal(signal.SIGTERM)
     try:
+        _check_folder(a)
         run = Run(_settings(a), a)
         if a.resume:
             began = budget.began
@@ -309,6 +322,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             budget.began = began
         log = Log(a.out / "log.csv", list(run.averages), run.step)
         run.prepare()
+        # Until here the signal ends the process at once: there is nothing to save.
+        signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
         budget.start()
         print(f"step {run.step}: ready after {budget.elapsed() - budget.used:.0f} s", flush=True)
         train(run, budget, log, lambda: bool(terminated))
@@ -322,6 +337,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, previous)
     print(f"step {run.step}: wrote {a.out / 'weights'}, read back and compared")
     return 0
+
+
+def _check_folder(a: argparse.Namespace) -> None:
+    """A new run beside an older one's snapshots would lose its own to them."""
+    if not a.resume and any((a.out / "snapshots").glob("step-*.pt")):
+        raise CheckpointError(
+            f"{a.out} has snapshots of an earlier run; give --resume to go on, or another --out."
+        )
 
 
 def _settings(a: argparse.Namespace) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Run:
         self.network = {"channels": h["channels"], "t_scale": 400.0, **PRESETS[h["preset"]]}
         net, self.earlier = SaShiMi(**self.network), None
         if a.start:
-            self.earlier = _start(net, a.start)
+            self.earlier = _start(net, a.start, h["scale"])
         self.net = net.to(self.device)
         wrong = [n for n in h["lengths"] if n < 1 or n % net.multiple]
         if wrong:
@@ -161,13 +161,18 @@ class Run:
         return twin
 
 
-def _start(net: SaShiMi, folder: str) -> dict[str, Any]:
+def _start(net: SaShiMi, folder: str, scale: float) -> dict[str, Any]:
     """Takes the weights of a checkpoint folder; returns what they were trained on."""
     found, config = load_network(folder)
     try:
         net.load_state_dict(found.state_dict())
     except RuntimeError as error:
         raise CheckpointError(f"{folder} holds a network of another size: {error}") from error
+    if (config["objective"], config["scale_mv"]) != ("edm", scale):
+        raise CheckpointError(
+            f"{folder} has objective {config['objective']} and {config['scale_mv']} mV per unit; "
+            f"the run has edm and {scale} mV."
+        )
     before = config["training"]
     steps = before["steps"] + (before.get("earlier") or {"steps": 0})["steps"]
     return {"name": config["name"], "sha256": config["sha256"], "steps": steps}

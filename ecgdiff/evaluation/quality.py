@@ -69,6 +69,11 @@ def write(args: argparse.Namespace) -> dict[str, Any]:
     settings = Settings(args.draws, args.steps, args.records, args.seed)
     _require_libraries()
     prior, classifier = load_prior(args.prior), load_classifier(args.classifier)
+    if classifier.sampling_rate != prior.sampling_rate:
+        raise EcgDiffError(
+            f"The classifier {classifier.name} reads {classifier.sampling_rate:g} Hz, the prior "
+            f"{prior.name} models {prior.sampling_rate:g} Hz; give another --classifier."
+        )
     compare = load_prior(args.compare) if args.compare else None
     folds = Folds(args.root, prior.leads)
     out = _folder(args.out)

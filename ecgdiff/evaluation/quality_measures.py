@@ -223,5 +223,8 @@ def _search(
             search.add(fold.signal, fold.numbers, advance)
         searched += len(fold.signal)
     parts = zip(*((k.signal, k.numbers, k.patients) for k in kept), strict=True)
-    train = FoldRecords(*(np.concatenate(part)[: len(real.signal)] for part in parts))
+    train = FoldRecords(*map(np.concatenate, parts))
+    # In random order: some uses take only the first ones, which must not all be of one fold.
+    order = np.random.default_rng(seed).permutation(len(train.signal))
+    train = train.pick(order[: len(real.signal)])
     return train, search.found(), searched

@@ -230,7 +230,8 @@ def _nearest(document: Document) -> list[str]:
         lines += [
             "",
             f"{100 * found['draws_below_1_percent_of_fold9']:.1f} % of draws are closer than the "
-            "closest 1 % of fold 9 (1 % is expected of records that are not copied). Closest: "
+            "closest 1 % of fold 9 (records like those of fold 9 would give 1 %, smoother ones "
+            "more). Closest: "
             f"draw {closest['draw']} and record {closest['record']}, relative distance "
             f"{closest['relative']:.2f}, {found['smallest_ratio']:.2f} times the smallest of "
             "fold 9.",

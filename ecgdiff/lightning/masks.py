@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["draw_masks", "validation_masks"]
+__all__ = ["check_patterns", "draw_masks", "validation_masks"]
+
+HALF = 128
+"""Samples of the benchmark's half block."""
 
 SHARES = {"first": 0.4, "leads": 0.15, "block": 0.15, "window": 0.15, "mixed": 0.1, "none": 0.05}
 """How often each pattern is drawn."""
@@ -40,20 +43,29 @@ def draw_masks(
     return mask
 
 
+def check_patterns(names: Sequence[str]) -> None:
+    """Checks names of patterns.
+
+    Raises:
+        ValueError: If one is unknown.
+    """
+    if unknown := [name for name in names if name not in _PATTERNS]:
+        raise ValueError(f"There is no pattern {unknown[0]!r}; there are {', '.join(_PATTERNS)}.")
+
+
 def _stacked(
     names: Sequence[str],
     shares: Tensor,
     shape: tuple[int, int, int],
     generator: torch.Generator,
 ) -> Tensor:
-    if unknown := [name for name in names if name not in _PATTERNS]:
-        raise ValueError(f"There is no pattern {unknown[0]!r}; there are {', '.join(_PATTERNS)}.")
+    check_patterns(names)
     kinds = torch.multinomial(shares, shape[0], replacement=True, generator=generator)
     return torch.stack([_PATTERNS[names[int(k)]](shape[1], shape[2], generator) for k in kinds])
 
 
 def validation_masks(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """The first lead alone for every other item, for the others one half of 2.56 s of 10 s.
+    """The first lead alone for every other item, for the others one half of 2.56 s.
 
     Arguments:
         shape: (batch, leads, time).
@@ -100,8 +112,11 @@ def _window(leads: int, time: int, generator: torch.Generator) -> Tensor:
 
 
 def _half(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    length = round(0.128 * time)
+    # 1.28 s at 100 Hz; of a window of 2.56 s, its first or its second half.
+    length = min(HALF, time // 2)
     start = _between(0, time - length, generator)
+    if time <= 2 * HALF:
+        start = 0 if 2 * start < time - length else time - length
     inside = (torch.arange(time) >= start) & (torch.arange(time) < start + length)
     return inside.expand(leads, time)
 

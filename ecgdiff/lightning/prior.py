@@ -13,7 +13,8 @@ standard deviations: the log-normal is centered far above the values published f
 Every random number of a step follows from (seed, step): a resumed run is the same run, bit for
 bit. Each process draws the numbers of the whole step and uses its own share, so that a run on two
 processes is the run on one with twice the batch, but for rounding. The records lie on the device
-of the network and are picked, cropped and varied there; only the log waits for the device.
+of the network and are picked, cropped and varied there; only the log waits for the device, and
+what is drawn item by item on the host, the patterns of what is observed.
 
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022),
@@ -35,7 +36,7 @@ from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.evaluation.prior_quality import BANDS
 from ecgdiff.lightning.ema import WeightAverages
 from ecgdiff.lightning.losses import draw_sigma, edm_loss, edm_pair, parameter_groups
-from ecgdiff.lightning.masks import draw_masks, validation_masks
+from ecgdiff.lightning.masks import check_patterns, draw_masks, validation_masks
 from ecgdiff.lightning.share import Share
 from ecgdiff.models.crops import crops, middle
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
@@ -111,6 +112,13 @@ class DiffusionPrior(pl.LightningModule):
             )
         if inpainting and objective != "edm":
             raise ValueError("A network that is shown observations is trained with objective edm.")
+        if patterns and not inpainting:
+            raise ValueError(
+                "patterns say what is not shown to the network: give inpainting, too."
+            )
+        check_patterns(patterns)
+        if not 0 < gain[0] <= gain[1]:
+            raise ValueError(f"gain is a range of positive factors, got {gain[0]} to {gain[1]}.")
         self.save_hyperparameters()
         self.schedule = Schedule.linear()
         # The embedding works on a scale of 0..1000: levels as they are, ln(sigma) / 4 stretched.
@@ -123,6 +131,11 @@ class DiffusionPrior(pl.LightningModule):
         self.earlier: dict[str, Any] | None = None
         if start is not None:
             net, config = load_network(start)
+            if (config["objective"], config["scale_mv"]) != (objective, scale):
+                raise ValueError(
+                    f"The prior {start} has objective {config['objective']} and scale "
+                    f"{config['scale_mv']}, not {objective} and {scale}."
+                )
             self.net.load_state_dict(_widened(net.state_dict(), self.net))
             before = config["training"]
             steps = before["steps"] + (before.get("earlier") or {"steps": 0})["steps"]
@@ -142,6 +155,14 @@ class DiffusionPrior(pl.LightningModule):
         """Refuses what would feed the same records and noise twice; moves the records."""
         if self.trainer.accumulate_grad_batches != 1:
             raise ValueError("accumulate_grad_batches must be 1: raise data.batch_size instead.")
+        if str(self.trainer.precision).startswith("16"):
+            raise ValueError(
+                "Half precision scales its gradients, which are then clipped wrongly: give "
+                "trainer.precision bf16-mixed or 32-true."
+            )
+        samples = self.trainer.datamodule.train_set.shape[-1]  # type: ignore[attr-defined]
+        if (longest := max(self.hparams["lengths"], default=0)) > samples:
+            raise ValueError(f"lengths has {longest}; the records have {samples} samples.")
         self.trainer.datamodule.move(self.device)  # type: ignore[attr-defined]
 
     def denoiser(self) -> Denoiser:
@@ -190,7 +211,8 @@ class DiffusionPrior(pl.LightningModule):
     def _inpainting_loss(self, x0: Tensor, noise: Tensor, share: Share) -> Tensor:
         sigma = self._levels(x0, share)
         shape = (share.count(x0), x0.shape[1], x0.shape[2])
-        mask = share.mine(draw_masks(shape, share.host, self.hparams["patterns"])).to(x0.device)
+        whole = draw_masks(shape, share.host, self.hparams["patterns"])
+        mask = share.mine(whole).to(x0.device)
         low, high = (math.log(v) for v in NOISE)
         sigma_y = share.uniform((len(x0), 1, 1)).mul(high - low).add(low).exp()
         y = x0 + sigma_y * share.normal(x0.shape)
@@ -198,7 +220,8 @@ class DiffusionPrior(pl.LightningModule):
         out = self._train_net[0](
             network_input(x, sigma, y, mask), sigma.flatten().log() / 4, trust(mask, sigma_y)
         )
-        return ((out - target).square() * ~mask).sum() / (~mask).sum()
+        # The mean over what is lost on all processes, whose gradients are averaged.
+        return ((out - target).square() * ~mask).sum() * share.ranks / int((~whole).sum())
 
     def draw_sigma(self, count: int, generator: torch.Generator) -> Tensor:
         """Draws `count` noise levels from the training distribution."""

@@ -24,11 +24,11 @@ def command(folder: Path, *numbers: int) -> subprocess.CompletedProcess[str]:
 
 
 def trained(
-    folder: Path, devices: int, batch: int
+    folder: Path, devices: int, batch: int, *rest: int
 ) -> tuple[NDArray[np.float64], dict[str, Tensor]]:
     """Losses per step, averaged over processes, and weights."""
     folder.mkdir(exist_ok=True)
-    done = command(folder, devices, batch)
+    done = command(folder, devices, batch, *rest)
     assert done.returncode == 0, done.stderr[-2000:]
     losses = [json.loads(p.read_text()) for p in sorted(folder.glob("loss_*.json"))]
     assert len(losses) == devices
@@ -45,6 +45,11 @@ def test_two_processes_are_one_with_twice_the_batch_and_a_killed_run_goes_on(
     np.testing.assert_allclose(together, alone, rtol=1e-5)
     for name, value in weights.items():
         torch.testing.assert_close(shared[name], value, rtol=1e-4, atol=1e-5)
+
+    # So it is where the network is shown observations: every process has its own share of losses.
+    seeing, _ = trained(tmp_path / "seeing", 1, 8, 0, 1)
+    apart, _ = trained(tmp_path / "apart", 2, 4, 0, 1)
+    np.testing.assert_allclose(apart, seeing, rtol=1e-5)
 
     # Killed after step 3, with step 2 saved: it repeats step 3, no more, and ends bit for bit.
     (tmp_path / "killed").mkdir()

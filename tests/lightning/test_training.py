@@ -281,6 +281,20 @@ def test_gradients_are_clipped_by_their_norm(made_up: None) -> None:
 def test_settings_that_would_train_wrongly_are_refused(made_up: None, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"give trainer\.max_steps"):
         model(total_steps=-1)
+    for settings, words in (
+        ({"patterns": ["half"]}, "give inpainting"),
+        ({"patterns": ["quarter"], "inpainting": True}, "There is no pattern 'quarter'"),
+        ({"gain": (1.25, 0.8)}, "range of positive factors, got 1.25 to 0.8"),
+        ({"start": "default", "scale": 1.0}, "has objective edm and scale 0.236"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model(**settings)
+    with pytest.raises(ValueError, match="lengths has 128; the records have 64"):
+        trainer(tmp_path, 4).fit(model(lengths=[128]), data())
+    scaled = trainer(tmp_path, 4)
+    scaled.strategy.precision_plugin.precision = "16-mixed"  # there is no such CPU
+    with pytest.raises(ValueError, match="bf16-mixed or 32-true"):
+        scaled.fit(model(), data())
     with pytest.raises(ValueError, match="multiples of 2, got 15"):
         model(lengths=[64, 15])
     t = trainer(tmp_path, 4)

@@ -44,6 +44,8 @@ def test_patterns_on_demand() -> None:
     assert (half.sum((1, 2)) == 8 * 128).all() and (half == half[:, :1]).all()
     starts = half[:, 0].int().argmax(-1)
     assert starts.min() < 100 and starts.max() > 750 and starts.unique().numel() > 40
+    short = draw_masks((50, 8, 256), generator, ["half"])[:, 0]  # one half of the window
+    assert set(short.int().argmax(-1).tolist()) == {0, 128} and (short.sum(-1) == 128).all()
     blocks = ~draw_masks((50, 8, 1000), generator, ["blocks"])
     assert (blocks.int().diff(dim=-1).abs().sum(-1) <= 2).all()  # one stretch in each lead
     length = blocks.sum(-1)

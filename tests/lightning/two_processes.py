@@ -1,9 +1,10 @@
 """Trains a tiny prior on made-up records, on one process or two: what a user's command does.
 
-    python two_processes.py DEVICES BATCH OUT [KILLED_AT]
+    python two_processes.py DEVICES BATCH OUT [KILLED_AT [INPAINTING]]
 
 Every process writes its losses to OUT/loss_RANK.json; the first one the weights to OUT/net.pt. A
-run that finds OUT/last.ckpt goes on from there. After step KILLED_AT the process kills itself.
+run that finds OUT/last.ckpt goes on from there. After step KILLED_AT, if that is positive, the
+process kills itself. INPAINTING is 0 or 1.
 """
 
 import json
@@ -39,7 +40,7 @@ class Losses(pl.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(devices: int, batch: int, out: Path, killed_at: int = -1) -> None:
+def main(devices: int, batch: int, out: Path, killed_at: int = -1, inpainting: int = 0) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     records = torch.randint(-300, 300, (40, 8, 64), generator=torch.Generator().manual_seed(0))
@@ -48,7 +49,12 @@ def main(devices: int, batch: int, out: Path, killed_at: int = -1) -> None:
         patch.dict(sashimi.PRESETS, {"small": TINY}),
     ):
         model = DiffusionPrior(
-            scale=0.2, warmup=2, total_steps=STEPS, lengths=[64, 32], gain=(0.8, 1.25)
+            scale=0.2,
+            warmup=2,
+            total_steps=STEPS,
+            lengths=[64, 32],
+            gain=(0.8, 1.25),
+            inpainting=bool(inpainting),
         )
         losses = Losses(killed_at)
         saver = pl.callbacks.ModelCheckpoint(out, every_n_train_steps=2, save_last=True)

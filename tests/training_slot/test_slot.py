@@ -234,6 +234,17 @@ def test_runs_that_cannot_be_are_refused(small: Path, capsys: pytest.CaptureFixt
         assert part in line
 
 
+def test_a_new_run_does_not_mix_with_an_older_one(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The older run's snapshots have higher step numbers and would be taken for the newest."""
+    assert slot.main(arguments(small)) == 0
+    kept = sorted((small / "out" / "snapshots").iterdir())
+    assert slot.main(arguments(small, minutes=0.1)) == 1
+    assert "give --resume to go on, or another --out" in capsys.readouterr().err
+    assert sorted((small / "out" / "snapshots").iterdir()) == kept
+
+
 def test_every_record_once_per_epoch(small: Path) -> None:
     a = slot._parser().parse_args(arguments(small))
     run = slot_run.Run(slot._settings(a), a)
