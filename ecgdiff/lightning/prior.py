@@ -110,15 +110,7 @@ class DiffusionPrior(pl.LightningModule):
                 f"total_steps is {total_steps} and warmup {warmup}: give trainer.max_steps, the "
                 "number of steps over which the learning rate comes down."
             )
-        if inpainting and objective != "edm":
-            raise ValueError("A network that is shown observations is trained with objective edm.")
-        if patterns and not inpainting:
-            raise ValueError(
-                "patterns say what is not shown to the network: give inpainting, too."
-            )
-        check_patterns(patterns)
-        if not 0 < gain[0] <= gain[1]:
-            raise ValueError(f"gain is a range of positive factors, got {gain[0]} to {gain[1]}.")
+        _check(objective, inpainting, patterns, gain)
         self.save_hyperparameters()
         self.schedule = Schedule.linear()
         # The embedding works on a scale of 0..1000: levels as they are, ln(sigma) / 4 stretched.
@@ -307,6 +299,19 @@ class DiffusionPrior(pl.LightningModule):
         progress = min(1.0, (step - warmup) / max(1, total - warmup))
         final = self.hparams["final_rate"]
         return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _check(
+    objective: str, inpainting: bool, patterns: Sequence[str], gain: tuple[float, float]
+) -> None:
+    """Refuses settings that would be ignored or train wrongly."""
+    if inpainting and objective != "edm":
+        raise ValueError("A network that is shown observations is trained with objective edm.")
+    if patterns and not inpainting:
+        raise ValueError("patterns say what is not shown to the network: give inpainting, too.")
+    check_patterns(patterns)
+    if not 0 < gain[0] <= gain[1]:
+        raise ValueError(f"gain is a range of positive factors, got {gain[0]} to {gain[1]}.")
 
 
 def _compiled(net: SaShiMi, how: bool | str) -> Any:
