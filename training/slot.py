@@ -30,10 +30,11 @@ from typing import Any
 
 import torch
 from join import read_shards, write_shards
-from slot_run import VALIDATION_FOLD, Run, band_losses, stored
+from slot_run import VALIDATION_FOLD, Run, band_losses
 
 from ecgdiff.errors import CheckpointError, EcgDiffError
 from ecgdiff.evaluation.prior_quality import BANDS
+from ecgdiff.models.checkpoint import stored
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 
 WARMUP, FINAL = 0.03, 0.01

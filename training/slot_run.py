@@ -1,10 +1,10 @@
 """What training/slot.py trains: network, averages and records on one device, a step at a time."""
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from pack import read_parts
 from torch import Tensor, nn
@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from ecgdiff.diffusion.denoiser import NetworkDenoiser
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.errors import CheckpointError, DataError
-from ecgdiff.evaluation.prior_quality import BANDS
-from ecgdiff.lightning.losses import draw_sigma, edm_loss, parameter_groups
+from ecgdiff.lightning import validation
+from ecgdiff.lightning.losses import draw_sigma, edm_loss, parameter_groups, varied
 from ecgdiff.lightning.share import Share
-from ecgdiff.models.crops import crops, middle
+from ecgdiff.lightning.training_run import lineage
+from ecgdiff.models.crops import middle
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 from ecgdiff.prior import load_network
 
-__all__ = ["VALIDATION_FOLD", "Run", "band_losses", "stored"]
+__all__ = ["VALIDATION_FOLD", "Run", "band_losses"]
 
 VALIDATION_FOLD, VALIDATION_BATCH = 9, 64
 
@@ -39,6 +40,8 @@ class Run:
         net, self.earlier = SaShiMi(**self.network), None
         if a.start:
             self.earlier = _start(net, a.start, h["scale"])
+        if not 0 < h["gain"][0] <= h["gain"][1]:
+            raise DataError(f"--gain is a range of positive factors, got {h['gain']}.")
         self.net = net.to(self.device)
         wrong = [n for n in h["lengths"] if n < 1 or n % net.multiple]
         if wrong:
@@ -109,11 +112,7 @@ class Run:
     def loss(self, length: int) -> Tensor:
         """The loss of this step's records, with noise that follows from seed and step."""
         share = Share(self.h["seed"], self.step, 0, 1, self.device)
-        x0 = self.records[self.rows()]
-        if length != x0.shape[-1]:
-            x0 = crops(x0, share.integers(x0.shape[-1] - length + 1, len(x0)), length)
-        low, high = (math.log(v) for v in self.h["gain"])
-        x0 = x0 * (self.unit * (low + (high - low) * share.uniform((len(x0), 1, 1))).exp())
+        x0 = varied(self.unit * self.records[self.rows()], length, self.h["gain"], share)
         noise = share.normal(x0.shape)
         sigma = draw_sigma(
             len(x0),
@@ -173,43 +172,23 @@ def _start(net: SaShiMi, folder: str, scale: float) -> dict[str, Any]:
             f"{folder} has objective {config['objective']} and {config['scale_mv']} mV per unit; "
             f"the run has edm and {scale} mV."
         )
-    before = config["training"]
-    steps = before["steps"] + (before.get("earlier") or {"steps": 0})["steps"]
-    return {"name": config["name"], "sha256": config["sha256"], "steps": steps}
+    return lineage(config)
 
 
-@torch.no_grad()
 def band_losses(nets: Sequence[nn.Module], x0: Tensor, device: torch.device) -> list[list[float]]:
-    r"""Losses :math:`(1 + 1/\sigma^2) \, \mathrm{MSE}` per network and level of :data:`BANDS`.
-
-    Noise and levels are those of `ecgdiff.lightning.prior.band_losses`, batch by batch.
+    """Validation losses per network and level of `BANDS`, averaged over records.
 
     Arguments:
         nets: Networks on `device`, in evaluation mode.
         x0: Clean signals in model units, shape (records, leads, time), on the CPU.
         device: Where to compute.
     """
-    schedule = Schedule.linear()
-    denoisers = [NetworkDenoiser(net, schedule) for net in nets]
-    totals = torch.zeros(len(nets), len(BANDS), dtype=torch.float64, device=device)
-    for number, batch in enumerate(x0.split(VALIDATION_BATCH)):
-        clean = batch.to(device)
-        for band, sigma in enumerate(BANDS):
-            t = schedule.index(sigma)
-            exact = float(schedule.sigma(t))
-            generator = torch.Generator().manual_seed(number * len(BANDS) + band)
-            noise = torch.randn(batch.shape, generator=generator).to(clean)
-            x_t = float(schedule.alpha(t)) * (clean + exact * noise)
-            for k, denoiser in enumerate(denoisers):
-                error = (denoiser(x_t, t) - clean).square().mean()
-                totals[k, band] += len(batch) / len(x0) * (1 + exact**-2) * error
-    return totals.tolist()
-
-
-def stored(net: nn.Module) -> dict[str, Tensor]:
-    """The weights as they are shipped: matrices in half precision, the rest not."""
-    exact = {name for name, p in net.named_parameters() if getattr(p, "state_space", False)}
-    return {
-        name: value.half() if value.ndim == 2 and name not in exact else value
-        for name, value in net.state_dict().items()
-    }
+    schedule, batches = Schedule.linear(), x0.split(VALIDATION_BATCH)
+    found = [
+        [
+            validation.band_losses(NetworkDenoiser(net, schedule), batch.to(device), None, number)
+            for number, batch in enumerate(batches)
+        ]
+        for net in nets
+    ]
+    return np.average(found, axis=1, weights=[len(batch) for batch in batches]).tolist()

@@ -12,11 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecgdiff.data.ptbxl import PTBXL
+from ecgdiff.data.ptbxl import PTBXL, Row
 from ecgdiff.data.statements import STATEMENTS
 from ecgdiff.ecg.preprocess import baseline, clip
 
-__all__ = ["UNUSABLE", "load_fold_set", "load_labelled_set", "preprocess_microvolts"]
+__all__ = [
+    "UNUSABLE",
+    "load_fold_set",
+    "load_labelled_set",
+    "load_usable",
+    "preprocess_microvolts",
+]
 
 # Record 12722 has a flat V5: it would teach the prior that a lead can be silent.
 UNUSABLE = frozenset({12722})
@@ -64,11 +70,23 @@ def load_labelled_set(
         :data:`ecgdiff.data.statements.STATEMENTS`, uint8, shape (records, 71), and the number of
         clipped samples.
     """
-    data = PTBXL(root)
+    rows, filtered, clipped = load_usable(PTBXL(root), folds, leads)
+    present = [[code in row.statements for code in STATEMENTS] for row in rows]
+    labels = np.array(present, dtype=np.uint8)
+    return torch.from_numpy(filtered), torch.from_numpy(labels), clipped
+
+
+def load_usable(
+    data: PTBXL, folds: Iterable[int], leads: Sequence[str]
+) -> tuple[list[Row], NDArray[np.int16], int]:
+    """Loads and preprocesses the records of some folds that can be used.
+
+    Returns:
+        Their rows, the samples in microvolts, shape (records, leads, 1000), and the number of
+        clipped samples.
+    """
     rows = data.rows(folds)
     _, samples = data.signals({row.fold for row in rows}, leads)
     usable = np.array([row.ecg_id not in UNUSABLE for row in rows])
     filtered, clipped = preprocess_microvolts(samples[usable])
-    present = [[code in row.statements for code in STATEMENTS] for row in rows]
-    labels = np.array(present, dtype=np.uint8)[usable]
-    return torch.from_numpy(filtered), torch.from_numpy(labels), clipped
+    return [row for row, use in zip(rows, usable, strict=True) if use], filtered, clipped

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgdiff.data.ptbxl import PTBXL
-from ecgdiff.data.training_set import UNUSABLE, preprocess_microvolts
+from ecgdiff.data.training_set import load_usable
 
 __all__ = ["TRAIN_FOLDS", "VALIDATION_FOLD", "FoldRecords", "Folds", "halves"]
 
@@ -54,15 +54,11 @@ class Folds:
         Raises:
             DataError: If records are missing.
         """
-        rows = self._data.rows([fold])
-        _, samples = self._data.signals([fold], self._leads)
-        usable = np.array([row.ecg_id not in UNUSABLE for row in rows])
-        filtered, _ = preprocess_microvolts(samples[usable])
-        kept = [row for row, use in zip(rows, usable, strict=True) if use]
+        rows, filtered, _ = load_usable(self._data, [fold], self._leads)
         return FoldRecords(
             filtered.astype(np.float32) / np.float32(1000),
-            np.array([row.ecg_id for row in kept], np.int64),
-            np.array([row.patient_id for row in kept], np.int64),
+            np.array([row.ecg_id for row in rows], np.int64),
+            np.array([row.patient_id for row in rows], np.int64),
         )
 
     def training(self) -> Iterator[FoldRecords]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from ecgdiff.data.training_set import load_fold_set
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
@@ -30,13 +30,14 @@ from ecgdiff.evaluation.prior_quality import (
     unconditional_draws,
 )
 from ecgdiff.lightning.card import write_card
-from ecgdiff.lightning.prior import DiffusionPrior, band_losses
+from ecgdiff.lightning.prior import DiffusionPrior
 from ecgdiff.lightning.training_run import read_run
-from ecgdiff.models.checkpoint import save_checkpoint
+from ecgdiff.lightning.validation import band_losses
+from ecgdiff.models.checkpoint import save_checkpoint, stored
 from ecgdiff.models.crops import middle
 from ecgdiff.models.sashimi import PRESETS
 
-__all__ = ["export", "main", "stored"]
+__all__ = ["export", "main"]
 
 TRAIN_FOLDS = tuple(range(1, 9))
 BATCH = 64
@@ -106,18 +107,6 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
     tensors = {**stored(module.net), "covariance.spectrum": spectrum}
     save_checkpoint(out, config, tensors, write_card(config))
     return config
-
-
-def stored(net: nn.Module) -> dict[str, Tensor]:
-    """The weights as they are shipped: matrices in half precision, state-space parameters not.
-
-    Rounding moves a denoised signal by less than a thousandth of the noise that it removes.
-    """
-    exact = {name for name, p in net.named_parameters() if getattr(p, "state_space", False)}
-    return {
-        name: value.half() if value.ndim == 2 and name not in exact else value
-        for name, value in net.state_dict().items()
-    }
 
 
 def _acceptance(

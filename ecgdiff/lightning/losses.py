@@ -1,4 +1,4 @@
-r"""What a training step of the prior computes: noise levels, loss, groups of parameters.
+r"""What a training step of the prior computes: windows, noise levels, loss, parameter groups.
 
 Nothing here needs Lightning.
 
@@ -23,7 +23,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["draw_sigma", "edm_loss", "edm_pair", "parameter_groups"]
+from ecgdiff.lightning.share import Share
+from ecgdiff.models.crops import crops
+
+__all__ = ["draw_sigma", "edm_loss", "edm_pair", "parameter_groups", "varied"]
+
+
+def varied(x0: Tensor, length: int, gain: tuple[float, float], share: Share) -> Tensor:
+    """Cuts a window out of each record, anywhere in it, and varies its amplitude.
+
+    Arguments:
+        x0: The records, with shape (batch, leads, time).
+        length: The length of a window in samples.
+        gain: Range of a factor common to the leads of a record; none is drawn if its ends are one.
+        share: The random numbers of the step.
+
+    Returns:
+        The windows, with shape (batch, leads, length).
+    """
+    if length != x0.shape[-1]:
+        x0 = crops(x0, share.integers(x0.shape[-1] - length + 1, len(x0)), length)
+    low, high = gain
+    if low < high:
+        # Uniform in the logarithm, so that the median amplitude stays where it is.
+        u = share.uniform((len(x0), 1, 1))
+        x0 = x0 * (math.log(low) + math.log(high / low) * u).exp()
+    return x0
 
 
 def draw_sigma(

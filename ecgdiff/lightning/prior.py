@@ -35,14 +35,22 @@ from ecgdiff.diffusion.inpainting import NOISE, InpaintingDenoiser, Seen, networ
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.evaluation.prior_quality import BANDS
 from ecgdiff.lightning.ema import WeightAverages
-from ecgdiff.lightning.losses import draw_sigma, edm_loss, edm_pair, parameter_groups
+from ecgdiff.lightning.losses import (
+    draw_sigma,
+    edm_loss,
+    edm_pair,
+    parameter_groups,
+    varied,
+)
 from ecgdiff.lightning.masks import check_patterns, draw_masks, validation_masks
 from ecgdiff.lightning.share import Share
-from ecgdiff.models.crops import crops, middle
+from ecgdiff.lightning.training_run import lineage
+from ecgdiff.lightning.validation import band_losses
+from ecgdiff.models.crops import middle
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 from ecgdiff.prior import load_network
 
-__all__ = ["DiffusionPrior", "band_losses"]
+__all__ = ["DiffusionPrior"]
 
 # The noise of observations shown in validation, in standard deviations of the data (0.02 mV).
 VALIDATION_SIGMA_Y = 0.085
@@ -129,9 +137,7 @@ class DiffusionPrior(pl.LightningModule):
                     f"{config['scale_mv']}, not {objective} and {scale}."
                 )
             self.net.load_state_dict(_widened(net.state_dict(), self.net))
-            before = config["training"]
-            steps = before["steps"] + (before.get("earlier") or {"steps": 0})["steps"]
-            self.earlier = {"name": config["name"], "sha256": config["sha256"], "steps": steps}
+            self.earlier = lineage(config)
         # In a tuple, so that the compiled twin is not registered as a second module.
         self._train_net: tuple[Any] = (_compiled(self.net, compile),)
 
@@ -183,15 +189,8 @@ class DiffusionPrior(pl.LightningModule):
 
     def _varied(self, x0: Tensor, share: Share) -> Tensor:
         """The window of this step and a gain per record."""
-        lengths, (low, high) = self.hparams["lengths"], self.hparams["gain"]
-        if lengths and (length := lengths[share.step % len(lengths)]) != x0.shape[-1]:
-            places = share.integers(x0.shape[-1] - length + 1, len(x0))
-            x0 = crops(x0, places, length)
-        if low < high:
-            # Uniform in the logarithm, so that the median amplitude stays where it is.
-            u = share.uniform((len(x0), 1, 1))
-            x0 = x0 * (math.log(low) + math.log(high / low) * u).exp()
-        return x0
+        lengths = self.hparams["lengths"] or [x0.shape[-1]]
+        return varied(x0, lengths[share.step % len(lengths)], self.hparams["gain"], share)
 
     def to_units(self, microvolts: Tensor) -> Tensor:
         """Converts int16 microvolts to model units."""
@@ -326,26 +325,3 @@ def _widened(state: dict[str, Tensor], net: SaShiMi) -> dict[str, Tensor]:
     missing = wanted.shape[1] - state["input.weight"].shape[1]
     padded = nn.functional.pad(state["input.weight"], (0, max(missing, 0)))
     return {**state, "input.weight": padded}
-
-
-@torch.no_grad()
-def band_losses(denoiser: Denoiser, x0: Tensor, lost: Tensor | None, seed: int) -> list[float]:
-    r"""Losses :math:`(1 + 1/\sigma^2) \, \mathrm{MSE}` per level of :data:`BANDS`, on fixed noise.
-
-    Arguments:
-        denoiser: Denoiser in model units.
-        x0: Clean signals in model units, shape (batch, leads, time).
-        lost: Which samples count, bool, same shape; all if None.
-        seed: The number of the batch; together with the band it fixes the noise.
-    """
-    losses = []
-    for band, sigma in enumerate(BANDS):
-        t = denoiser.schedule.index(sigma)
-        exact = float(denoiser.schedule.sigma(t))
-        generator = torch.Generator().manual_seed(seed * len(BANDS) + band)
-        noise = torch.randn(x0.shape, generator=generator).to(x0)
-        x_t = float(denoiser.schedule.alpha(t)) * (x0 + exact * noise)
-        error = (denoiser(x_t, t) - x0).square()
-        error = error.mean() if lost is None else error[lost].mean()
-        losses.append(float(error) * (1 + exact**-2))
-    return losses

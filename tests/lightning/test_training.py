@@ -12,10 +12,11 @@ from ecgdiff.evaluation.prior_quality import BANDS
 from ecgdiff.lightning import datamodule as data_file
 from ecgdiff.lightning.datamodule import PTBXLDataModule
 from ecgdiff.lightning.ema import WeightAverages
-from ecgdiff.lightning.export import stored
-from ecgdiff.lightning.prior import DiffusionPrior, band_losses
+from ecgdiff.lightning.prior import DiffusionPrior
 from ecgdiff.lightning.share import Share
+from ecgdiff.lightning.validation import band_losses
 from ecgdiff.models import sashimi
+from ecgdiff.models.checkpoint import stored
 from ecgdiff.prior import load_prior
 
 pytestmark = [

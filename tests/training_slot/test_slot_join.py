@@ -12,8 +12,9 @@ from ecgdiff.errors import CheckpointError
 from ecgdiff.evaluation.prior_quality import BANDS
 from ecgdiff.lightning import export as export_file
 from ecgdiff.lightning.losses import edm_loss
-from ecgdiff.lightning.prior import DiffusionPrior, band_losses
+from ecgdiff.lightning.prior import DiffusionPrior
 from ecgdiff.lightning.share import Share
+from ecgdiff.lightning.validation import band_losses
 from ecgdiff.models import sashimi
 from ecgdiff.prior import load_prior
 
@@ -79,10 +80,15 @@ def test_validation_is_that_of_lightning(run: object) -> None:
 
 
 def test_weights_are_stored_as_by_the_export(run: object) -> None:
-    found, expected = slot_run.stored(run.net), export_file.stored(run.net)  # type: ignore[attr-defined]
+    """Matrices in half precision; state-space parameters and the rest exactly as they are."""
+    net = run.net  # type: ignore[attr-defined]
+    found, expected = slot.stored(net), export_file.stored(net)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[k], expected[k]) for k in found)
     assert {t.dtype for t in found.values()} == {torch.float16, torch.float32}
+    for name, p in net.named_parameters():
+        exact = name.rsplit(".", 1)[-1] in ("a", "b", "log_dt") or p.ndim != 2
+        assert torch.equal(found[name], p if exact else p.half())
 
 
 def test_shards_go_through_the_export(
