@@ -39,6 +39,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ecgdiff.diffusion._cholesky import positive_solve
 from ecgdiff.diffusion._dct import dct, idct
 from ecgdiff.diffusion._entries import entries
 from ecgdiff.diffusion._kinds import by_kind, constant
@@ -289,7 +290,7 @@ class LeadFrequencyCovariance:
         g = entries(self._blocks(v), observed).double()
         g.diagonal().add_(variance.expand(1, *observed.shape)[0][observed].double())
         out = torch.zeros_like(v)
-        out[:, observed] = _positive_solve(g, v[:, observed]).to(v)
+        out[:, observed] = positive_solve(g, v[:, observed]).to(v)
         return out
 
     def _solve_around(
@@ -304,7 +305,7 @@ class LeadFrequencyCovariance:
         wrong = torch.zeros_like(v)
         # P has entries of 1 / R: in single precision its small eigenvalues would be lost.
         dense = entries(inverse.permute(1, 2, 0).to(v.device), lost)
-        wrong[:, lost] = _positive_solve(dense, u[:, lost]).to(v)
+        wrong[:, lost] = positive_solve(dense, u[:, lost]).to(v)
         return u - product(wrong)
 
     def _channel_inverse(self, mask: Tensor, variance: Tensor) -> Tensor:
@@ -373,11 +374,6 @@ def _per_frequency(blocks: Tensor, z: Tensor) -> Tensor:
     for j in range(1, z.shape[1]):
         out = out.addcmul(blocks[:, j], z[:, j, None])
     return out
-
-
-def _positive_solve(matrix: Tensor, rows: Tensor) -> Tensor:
-    """Solutions x of matrix x = r for each of the rows r, in float64."""
-    return torch.cholesky_solve(rows.double().mT, torch.linalg.cholesky(matrix)).mT
 
 
 def _smoothed(spectrum: Tensor, width: int) -> Tensor:
