@@ -2,8 +2,8 @@
 
     python benchmarks/samplers.py [--only mmps surrogate] [--steps 10] [--measured half]
 
-Measured is lead I, or all leads in 1.28 s of the 10 s (`half`), which the surrogate solves for as a
-dense matrix at every step.
+Measured is lead I, or all leads in 1.28 s of the 10 s (`half`), which the surrogate solves for as
+a dense matrix at every step.
 
 Prints one JSON line for the network, one per sampler, and a table. Overhead is (total - network) /
 network. Time stamps before and after the network, in the forward and in the backward pass, tell

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from ecgdiff.diffusion._cholesky import positive_solve
 
 
