@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgdiff.classifier import load_classifier
+from ecgdiff.diffusion.quality import QUANTILES, std_quantiles, unconditional_draws
 from ecgdiff.ecg.leads import LEADS_8, LEADS_9, derive_12
 from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.distributions import rhythms
 from ecgdiff.evaluation.frechet import frechet_distance, pooled_features
-from ecgdiff.evaluation.prior_quality import QUANTILES, std_quantiles, unconditional_draws
 from ecgdiff.evaluation.quality_records import FoldRecords, Folds, halves
 from ecgdiff.lightning.prior import DiffusionPrior
 from ecgdiff.lightning.training_run import read_run

@@ -32,8 +32,8 @@ import torch
 from join import read_shards, write_shards
 from slot_run import VALIDATION_FOLD, Run, band_losses
 
+from ecgdiff.diffusion.quality import BANDS
 from ecgdiff.errors import CheckpointError, EcgDiffError
-from ecgdiff.evaluation.prior_quality import BANDS
 from ecgdiff.models.checkpoint import stored
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 

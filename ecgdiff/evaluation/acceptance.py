@@ -1,4 +1,4 @@
-r"""Is a prior accepted? The limits on what :mod:`ecgdiff.evaluation.prior_quality` measures.
+r"""Is a prior accepted? The limits on what :mod:`ecgdiff.diffusion.quality` measures.
 
 - total variance: :math:`(\mathrm{var}\,D + \mathrm{MSE}) / \mathrm{var}\,x` and
   :math:`\mathrm{cov}(D, x) / \mathrm{var}\,D` within 3 % of 1 at every noise level; 5 % for the
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgdiff.evaluation.prior_quality import QUANTILES
+from ecgdiff.diffusion.quality import QUANTILES
 
 __all__ = ["SPREAD_LIMITS", "losses_below", "spread", "spread_by_chance", "variance"]
 
@@ -32,7 +32,7 @@ def variance(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Judges the total-variance check.
 
     Arguments:
-        rows: What :func:`ecgdiff.evaluation.prior_quality.total_variance` gives.
+        rows: What :func:`ecgdiff.diffusion.quality.total_variance` gives.
 
     Returns:
         The `rows`, each with the `limits` of both ratios and whether it `passed`, and whether all

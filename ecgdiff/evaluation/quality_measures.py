@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from ecgdiff.diffusion.quality import record_losses, total_variance, unconditional_draws
 from ecgdiff.diffusion.sampling import Progress
 from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.errors import CheckpointError, DataError
 from ecgdiff.evaluation.nearest import Found, Search
-from ecgdiff.evaluation.prior_quality import record_losses, total_variance, unconditional_draws
 from ecgdiff.evaluation.quality_records import TRAIN_FOLDS, VALIDATION_FOLD, FoldRecords, halves
 from ecgdiff.prior import Prior
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ecgdiff.classifier import Classifier
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
+from ecgdiff.diffusion.quality import BANDS
 from ecgdiff.ecg.leads import LEADS_8, derive_12
 from ecgdiff.evaluation import acceptance
 from ecgdiff.evaluation.distributions import (
@@ -20,7 +21,6 @@ from ecgdiff.evaluation.distributions import (
 )
 from ecgdiff.evaluation.frechet import frechet_distance, pooled_features
 from ecgdiff.evaluation.nearest import LENGTH, Found
-from ecgdiff.evaluation.prior_quality import BANDS
 from ecgdiff.evaluation.quality_measures import Clock, Measured, bar
 from ecgdiff.prior import Prior
 

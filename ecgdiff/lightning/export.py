@@ -5,7 +5,7 @@
 
 Fits the lead x frequency covariance on the training folds, chooses the averaged weights by their
 denoising loss on the whole of fold 9, runs the acceptance checks of
-:mod:`ecgdiff.evaluation.prior_quality` and writes the checkpoint folder with configuration and
+:mod:`ecgdiff.diffusion.quality` and writes the checkpoint folder with configuration and
 card.
 """
 
@@ -19,9 +19,7 @@ from torch import Tensor
 
 from ecgdiff.data.training_set import load_fold_set
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
-from ecgdiff.ecg.leads import LEADS_8, LEADS_9
-from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
-from ecgdiff.evaluation.prior_quality import (
+from ecgdiff.diffusion.quality import (
     BANDS,
     QUANTILES,
     denoising_losses,
@@ -29,6 +27,8 @@ from ecgdiff.evaluation.prior_quality import (
     total_variance,
     unconditional_draws,
 )
+from ecgdiff.ecg.leads import LEADS_8, LEADS_9
+from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
 from ecgdiff.lightning.card import write_card
 from ecgdiff.lightning.prior import DiffusionPrior
 from ecgdiff.lightning.training_run import read_run

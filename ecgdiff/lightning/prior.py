@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
 from ecgdiff.diffusion.inpainting import NOISE, InpaintingDenoiser, Seen, network_input, trust
+from ecgdiff.diffusion.quality import BANDS
 from ecgdiff.diffusion.schedule import Schedule
-from ecgdiff.evaluation.prior_quality import BANDS
 from ecgdiff.lightning.ema import WeightAverages
 from ecgdiff.lightning.losses import (
     draw_sigma,

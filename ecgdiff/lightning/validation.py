@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.evaluation.prior_quality import BANDS
+from ecgdiff.diffusion.quality import BANDS
 
 __all__ = ["band_losses"]
 

@@ -11,6 +11,12 @@ import torch
 
 from ecgdiff.data import training_set
 from ecgdiff.diffusion.gaussian import GaussianPrior
+from ecgdiff.diffusion.quality import (
+    BANDS,
+    denoising_losses,
+    record_losses,
+    total_variance,
+)
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.ecg.leads import LEADS_8, LEADS_12
 from ecgdiff.evaluation import acceptance, quality_records
@@ -23,12 +29,6 @@ from ecgdiff.evaluation.distributions import (
     spectra,
 )
 from ecgdiff.evaluation.draws_page import NOTICE, draws_page, sheet
-from ecgdiff.evaluation.prior_quality import (
-    BANDS,
-    denoising_losses,
-    record_losses,
-    total_variance,
-)
 from ecgdiff.evaluation.quality_records import Folds, halves
 from ecgdiff.models.checkpoint import load_checkpoint
 from ecgdiff.prior import prior_folder

@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from ecgdiff.evaluation.prior_quality import BANDS
+from ecgdiff.diffusion.quality import BANDS
 from ecgdiff.lightning import datamodule as data_file
 from ecgdiff.lightning.datamodule import PTBXLDataModule
 from ecgdiff.lightning.ema import WeightAverages

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from ecgdiff.diffusion.quality import BANDS
 from ecgdiff.errors import CheckpointError
-from ecgdiff.evaluation.prior_quality import BANDS
 from ecgdiff.lightning import export as export_file
 from ecgdiff.lightning.losses import edm_loss
 from ecgdiff.lightning.prior import DiffusionPrior

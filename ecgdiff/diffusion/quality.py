@@ -101,9 +101,9 @@ def _ratio(above: Tensor, below: Tensor) -> tuple[float, float]:
 def denoising_losses(
     denoiser: Denoiser, x0: Tensor, levels: Sequence[float], seed: int = 0
 ) -> list[float]:
-    r"""Losses :math:`(1 + 1/\sigma^2)\,\mathrm{MSE}` per level, on records in model units."""
-    rows = total_variance(denoiser, x0, levels, seed)
-    return [row["mse"] * (1 + row["sigma"] ** -2) for row in rows]
+    """The means over records of :func:`record_losses`, one per level."""
+    losses: list[float] = record_losses(denoiser, x0, levels, seed).mean(axis=1).tolist()
+    return losses
 
 
 @torch.no_grad()
@@ -114,10 +114,17 @@ def record_losses(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> NDArray[np.float64]:
-    """Computes the losses of :func:`denoising_losses` record by record, on the same noise.
+    r"""Computes the losses :math:`(1 + 1/\sigma^2)\,\mathrm{MSE}` record by record.
+
+    Arguments:
+        denoiser: The prior's denoiser.
+        x0: Real records in model units, shape (records, leads, time).
+        levels: Noise levels sigma, in model units; the nearest of the schedule are used.
+        seed: Seed of the noise.
+        progress: Called after each level with the levels done and in all.
 
     Returns:
-        An array with shape (levels, records); its means over records are those losses.
+        An array with shape (levels, records).
     """
     out = np.empty((len(levels), len(x0)))
     for k, sigma in enumerate(levels):
@@ -172,4 +179,5 @@ def std_quantiles(
     x: NDArray[np.floating], quantiles: Sequence[float] = QUANTILES
 ) -> NDArray[np.float64]:
     """Quantiles over records (records, leads, time) of their spread, shape (quantiles, leads)."""
-    return np.quantile(x.std(axis=-1, dtype=np.float64), quantiles, axis=0)
+    found: NDArray[np.float64] = np.quantile(x.std(axis=-1, dtype=np.float64), quantiles, axis=0)
+    return found
