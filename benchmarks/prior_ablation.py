@@ -8,8 +8,8 @@ first average) and with those of the last step, in common units, on the eight le
 them model: the denoising loss MSE (1 / 0.236^2 + 1 / sigma^2) at noise levels sigma in mV, and
 draws without any observation against real records: spread, Frechet distance on the features of
 the embedded classifier, variation of RR intervals, and, for nine leads, how far III is from
-II - I.
-Writes OUT/ablation.json and OUT/ablation.md. Needs neurokit2.
+II - I. Losses after the first row are paired differences from it; brackets are 95 % bootstrap
+intervals over patients. Writes OUT/ablation.json and OUT/ablation.md. Needs neurokit2.
 """
 
 import argparse
@@ -50,11 +50,13 @@ def main() -> None:
     add("--out", type=Path, required=True)
     args = parser.parse_args()
     real = Folds(args.root, LEADS_9).read(9)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    first: list[NDArray[np.float64]] = []
     for text in args.run:
         name, path = text.rsplit("=", 1)
         for weights, module, steps in variants(Path(path)):
-            found = measure(module, real, args)
+            losses, found = measure(module, real, first, args)
+            first = first or losses
             rows.append({"run": name, "weights": weights, "steps": steps, **found})
             print(json.dumps(rows[-1]), flush=True)
     floor = reference(real, args.draws)
@@ -77,8 +79,13 @@ def variants(checkpoint: Path) -> Iterator[tuple[str, DiffusionPrior, int]]:
         yield name, module, state["global_step"]
 
 
-def measure(module: DiffusionPrior, real: FoldRecords, args: argparse.Namespace) -> dict[str, Any]:
-    """All numbers of one set of weights."""
+def measure(
+    module: DiffusionPrior,
+    real: FoldRecords,
+    first: list[NDArray[np.float64]],
+    args: argparse.Namespace,
+) -> tuple[list[NDArray[np.float64]], dict[str, Any]]:
+    """The losses per level and record of one set of weights, and its numbers."""
     leads = LEADS_8 if module.hparams["channels"] == len(LEADS_8) else LEADS_9
     scale, denoiser = module.hparams["scale"], module.denoiser()
     chosen = np.random.default_rng(0).permutation(len(real.signal))[: args.records]
@@ -86,8 +93,10 @@ def measure(module: DiffusionPrior, real: FoldRecords, args: argparse.Namespace)
     shape = (len(leads), real.signal.shape[-1])
     drawn = unconditional_draws(denoiser, shape, args.draws, args.steps).numpy() * scale
     eight = drawn[:, [leads.index(lead) for lead in LEADS_8]]
-    return {
-        "loss": [interval(v, real.patients[chosen]) for v in losses],
+    people = real.patients[chosen]
+    return losses, {
+        "loss": [interval(v, people) for v in losses],
+        "difference": [interval(v - w, people) for v, w in zip(losses, first, strict=False)],
         **compared(eight, real),
         "einthoven_error": einthoven(drawn, leads),
     }
@@ -168,7 +177,7 @@ def interval(values: NDArray[np.float64], patients: NDArray[np.int64]) -> dict[s
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """The table."""
+    """The table: losses of the first row, and paired differences from it in the others."""
     levels = " | ".join(f"loss at {s:.2g} mV" for s in document["levels_mv"])
     lines = [
         f"| run | weights | {levels} | spread, 10 / 50 / 90 % | Fréchet | RR variation "
@@ -179,6 +188,10 @@ def markdown(document: dict[str, Any]) -> str:
         losses = " | ".join(
             f"{v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for v in row["loss"]
         )
+        if row["difference"]:
+            losses = " | ".join(
+                f"{v['value']:+.3f} [{v['low']:+.3f}, {v['high']:+.3f}]" for v in row["difference"]
+            )
         spread = " / ".join(f"{v:.2f}" for v in row["spread_ratio"].values())
         wrong = "-" if row["einthoven_error"] is None else f"{100 * row['einthoven_error']:.0f} %"
         lines.append(
