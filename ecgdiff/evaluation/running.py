@@ -301,14 +301,17 @@ def _samplers(args: argparse.Namespace) -> list[SamplerMethod]:
             sampler = named_sampler(text)
         except ValueError as error:
             raise EcgDiffError(f"--sampler {text}: {error}") from error
-        name = args.prior or needed_prior(sampler)
+        usual = needed_prior(sampler)
+        name = args.prior or usual
         if name not in priors:
             priors[name] = _prior(name, args.device)
         prior = priors[name]
+        # One folder, and one table, may hold the rows of a sampler with several priors.
+        label = text if prior.name == usual else f"{text}, prior {prior.name}"
         model = str(prior.config["sha256"])
         facts = {"class": type(sampler).__name__, **_fields(sampler), "model": model}
         methods.append(
-            SamplerMethod(text, sampler, prior, args.draws, args.seed, facts, args.device)
+            SamplerMethod(label, sampler, prior, args.draws, args.seed, facts, args.device)
         )
     return methods
 

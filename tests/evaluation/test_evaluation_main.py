@@ -62,11 +62,12 @@ def arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         n_samples=1000,
         sampling_rate=100.0,
         scale=0.27,
-        name="gauss",
         config={"sha256": "abc"},
     )
     monkeypatch.setattr(running, "PTBXL", SmallData)
-    monkeypatch.setattr(running, "load_prior", lambda name: prior)
+    monkeypatch.setattr(
+        running, "load_prior", lambda name: SimpleNamespace(**vars(prior), name=Path(name).name)
+    )
     draw_list(SmallData().rows([10]), count=3).write(tmp_path / "list.json")
     common = [
         "run",
@@ -91,7 +92,7 @@ def test_command_writes_and_resumes(
     assert len(keys) == len(set(keys)) == 5 * 3
     document = json.loads((out / "first_figures.json").read_text(encoding="utf-8"))
     assert document["records"]["ecg_ids"] == [100, 101, 102]
-    assert document["priors"] == {"gauss": "abc"}
+    assert document["priors"] == {"default": "abc"}
     methods = document["tasks"]["leads"]["methods"]
     assert list(methods) == ["surrogate:steps=2", "gaussian", "mean", "ridge", "neighbors"]
     assert methods["surrogate:steps=2"]["arguments"]["steps"] == 2
@@ -129,6 +130,22 @@ def test_samplers_without_controls(arguments: list[str], tmp_path: Path) -> None
     document = json.loads((tmp_path / "out" / "first_figures.json").read_text(encoding="utf-8"))
     assert list(document["tasks"]["leads"]["methods"]) == ["surrogate:steps=2"]
     assert "--no-controls" in document["command"]
+
+
+def test_a_prior_of_ones_own_has_rows_of_its_own(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([*arguments, "--no-controls"]) == 0
+    assert command.main([*arguments, "--no-controls", "--prior", "folder/mine"]) == 0
+    rows = read_rows(tmp_path / "out" / "rows.parquet")
+    labels = {"surrogate:steps=2", "surrogate:steps=2, prior mine"}
+    assert {row["method"] for row in rows} == labels
+    assert len(rows) == 6
+    header = read_header(tmp_path / "out" / "rows.parquet")
+    assert header["priors"] == {"default": "abc", "mine": "abc"}
+    capsys.readouterr()
+    assert command.main(["table", str(tmp_path / "out"), "--resamples", "10"]) == 0
+    assert "| surrogate:steps=2, prior mine |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["nothing", "surrogate:stepz=3", "surrogate:steps=0"])
