@@ -44,7 +44,8 @@ from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.operators.masks import Mask
 from ecgdiff.random import Generator, normal
 from ecgdiff.samplers.base import NFE, linear_operator
-from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler, capped, linearize
+from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler, linearize, shortened
+from ecgdiff.samplers.health import Call, overshoot
 
 __all__ = ["CADPS"]
 
@@ -160,17 +161,24 @@ class _Guided(GuidedDenoiser):
         r = observation.residual(x0)
         d = self._variances(x_t, t, sigma, signs)
         shift = sigma(self.operator.adjoint(self._solve(r, d)))
-        if self.settings.cap:
-            shift = capped(shift, r, self.operator(shift), observation.variance)
-        return x0 + shift
+        q = overshoot(r, self.operator(shift), observation.variance)
+        if self.calls is not None:
+            low, high = self._limits(t)
+            clipped = ((d <= low) | (d >= high)).flatten(1).double().mean(1)
+            self.calls.append(Call(float(self.schedule.sigma(t)), q, clipped=clipped))
+        return x0 + (shortened(shift, q) if self.settings.cap else shift)
+
+    def _limits(self, t: int) -> tuple[float, float]:
+        """The least and the largest variance at a level."""
+        return self.settings.floor * float(self.schedule.sigma(t)) ** 2, self.settings.ceiling
 
     def _variances(self, x_t: Tensor, t: int, sigma: _Map, signs: Callable[[], Tensor]) -> Tensor:
         """The clipped diagonal of Tweedie's covariance, shaped as x_t."""
-        settings, level = self.settings, float(self.schedule.sigma(t))
-        h = max(settings.h * level, SMALLEST_H)
+        settings = self.settings
+        h = max(settings.h * float(self.schedule.sigma(t)), SMALLEST_H)
         products = partial(_difference, self.denoiser, x_t, t, h)
         d = self._diagonal(x_t, sigma if settings.probe == "vjp" else products, signs)
-        return d.clamp(settings.floor * level**2, settings.ceiling)
+        return d.clamp(*self._limits(t))
 
     def _diagonal(self, x_t: Tensor, product: _Map, signs: Callable[[], Tensor]) -> Tensor:
         """The diagonal of a matrix given by its products, shaped as x_t; it may be negative."""

@@ -115,4 +115,7 @@ class _Guided(GuidedDenoiser):
     def mean(self, x_t: Tensor, t: int) -> Tensor:
         x0 = self.denoiser(x_t, t)
         c = self.lam / float(self.schedule.sigma(t)) ** 2 * self.observation.variance
-        return x0 + self.operator.adjoint(self.operator.solve(self.observation.residual(x0), c))
+        r = self.observation.residual(x0)
+        shift = self.operator.adjoint(self.operator.solve(r, c))
+        self.keep(t, r, shift)
+        return x0 + shift

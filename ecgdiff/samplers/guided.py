@@ -10,19 +10,21 @@ too.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
 from ecgdiff.diffusion.grids import GridKind, time_grid
-from ecgdiff.operators.base import Observation
+from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.random import Generator, normal
 from ecgdiff.samplers.base import Progress, Sampler
+from ecgdiff.samplers.health import Call, overshoot
 
-__all__ = ["GuidedDenoiser", "GuidedSampler", "capped", "linearize", "pullback"]
+__all__ = ["GuidedDenoiser", "GuidedSampler", "ancestral", "linearize", "pullback", "shortened"]
 
 
 class GuidedDenoiser(Denoiser):
@@ -31,7 +33,13 @@ class GuidedDenoiser(Denoiser):
     Arguments:
         denoiser: The prior.
         observation: The measurement.
+
+    Attributes:
+        calls: A list that is filled with what each call met (:mod:`ecgdiff.samplers.health`), or
+            None, the default, to keep nothing.
     """
+
+    calls: list[Call] | None = None
 
     def __init__(self, denoiser: Denoiser, observation: Observation) -> None:
         self.schedule, self.covariance = denoiser.schedule, denoiser.covariance
@@ -46,6 +54,19 @@ class GuidedDenoiser(Denoiser):
     @abstractmethod
     def mean(self, x_t: Tensor, t: int) -> Tensor:
         """The method's E[x_0 | x_t, y], shaped as `x_t` (batch, channels, time), at level t."""
+
+    def keep(self, t: int, r: Tensor, shift: Tensor) -> None:
+        """Keeps the overshoot of a call, if calls are kept.
+
+        Arguments:
+            t: The level.
+            r: The residual of the prior's mean.
+            shift: What the method added to that mean.
+        """
+        if self.calls is not None:
+            image = cast(LinearOperator, self.observation.operator)(shift)
+            q = overshoot(r, image, self.observation.variance)
+            self.calls.append(Call(float(self.schedule.sigma(t)), q))
 
     def predict(self, x_t: Tensor, t: int, generator: Generator) -> Tensor:
         """What an ancestral step takes for x_0: the mean here, a draw in calibrated methods.
@@ -104,16 +125,39 @@ class GuidedSampler(Sampler):
         generator: Generator,
         progress: Progress,
     ) -> Tensor:
-        schedule, y = denoiser.schedule, observation.y
         guided, times = self.guide(denoiser, observation), self.levels(denoiser)
-        x = normal(shape, generator, y.dtype, y.device)
-        for step, (t, s) in enumerate(pairwise([*times, 0])):
-            c_lo, c_hi, std = schedule.bridge(s, 0, t)
-            x = c_lo * guided.predict(x, t, generator) + c_hi * x
-            if s > 0:
-                x = x + std * normal(shape, generator, y.dtype, y.device)
-            progress(step + 1, len(times))
-        return x
+        return ancestral(guided, times, shape, generator, progress)
+
+
+def ancestral(
+    guided: GuidedDenoiser,
+    levels: Sequence[int],
+    shape: tuple[int, int, int],
+    generator: Generator = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Draws by the ancestral chain around a guided denoiser.
+
+    Arguments:
+        guided: The denoiser E[x_0 | x_t, y] or its calibrated draw.
+        levels: The levels visited, from noisy to clean; 0 follows.
+        shape: (batch, channels, time); the batch is that of the observation, if it has one.
+        generator: The source of randomness.
+        progress: Called after each step with the steps done and in all.
+
+    Returns:
+        The draws, with the dtype and device of the observation.
+    """
+    schedule, y = guided.schedule, guided.observation.y
+    x = normal(shape, generator, y.dtype, y.device)
+    for step, (t, s) in enumerate(pairwise([*levels, 0])):
+        c_lo, c_hi, std = schedule.bridge(s, 0, t)
+        x = c_lo * guided.predict(x, t, generator) + c_hi * x
+        if s > 0:
+            x = x + std * normal(shape, generator, y.dtype, y.device)
+        if progress is not None:
+            progress(step + 1, len(levels))
+    return x
 
 
 def pullback(denoiser: Denoiser, x_t: Tensor, t: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -154,18 +198,11 @@ def linearize(
     return mean, lambda u: factor * product(u)
 
 
-def capped(shift: Tensor, r: Tensor, image: Tensor, variance: Tensor) -> Tensor:
-    r"""The shift of each item, divided by its overshoot q where that exceeds one.
-
-    The overshoot is :math:`q = r^T R^{-1} A \Delta / r^T R^{-1} r`. It is below one for the exact
-    correction, whatever the noise R; without the weights it would not be.
+def shortened(shift: Tensor, q: Tensor) -> Tensor:
+    """The shift of each item, divided by its overshoot where that exceeds one.
 
     Arguments:
-        shift: The shifts :math:`\Delta`, with shape (batch, channels, time).
-        r: The residuals, with shape (batch, ...).
-        image: The images A Delta, shaped as `r`.
-        variance: The noise variances R, broadcastable to `r`.
+        shift: The shifts, with shape (batch, channels, time).
+        q: Their overshoots (:func:`ecgdiff.samplers.health.overshoot`), with shape (batch,).
     """
-    size = (r**2 / variance).flatten(1).sum(1)
-    q = (r * image / variance).flatten(1).sum(1) / torch.where(size > 0, size, 1.0)
     return shift / q.clamp(min=1.0)[:, None, None]

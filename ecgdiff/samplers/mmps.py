@@ -43,7 +43,8 @@ from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.random import Generator, normal
 from ecgdiff.samplers._model import Model, model_of
 from ecgdiff.samplers.base import NFE, linear_operator
-from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler, capped, linearize
+from ecgdiff.samplers.guided import GuidedDenoiser, GuidedSampler, linearize, shortened
+from ecgdiff.samplers.health import Call, overshoot
 
 __all__ = ["MMPS"]
 
@@ -126,7 +127,7 @@ class _Guided(GuidedDenoiser):
 
     def mean(self, x_t: Tensor, t: int) -> Tensor:
         x0, sigma = linearize(self.denoiser, x_t, t)
-        return x0 + self._shift(self.observation.residual(x0), sigma, self._model(t))
+        return x0 + self._shift(self.observation.residual(x0), sigma, self._model(t), t)
 
     def predict(self, x_t: Tensor, t: int, generator: Generator) -> Tensor:
         kappa, here = self.settings.spread, self._model(t)
@@ -137,7 +138,7 @@ class _Guided(GuidedDenoiser):
         u = kappa * here.sample(x0, generator)
         e = kappa * normal(r.shape, generator, r.dtype, r.device)
         r = r - self.operator(u) - self.operator.restrict(self.observation.variance.sqrt() * e)
-        return x0 + u + self._shift(r, sigma, here)
+        return x0 + u + self._shift(r, sigma, here, t)
 
     def _preconditioner(self, model: Model | None) -> _Map | None:
         if not self.settings.precondition or model is None or model.mask is None:
@@ -147,7 +148,7 @@ class _Guided(GuidedDenoiser):
     def _model(self, t: int) -> Model | None:
         return self.model and self.model.at(float(self.schedule.sigma(t)))
 
-    def _shift(self, r: Tensor, sigma: _Map, model: Model | None) -> Tensor:
+    def _shift(self, r: Tensor, sigma: _Map, model: Model | None, t: int) -> Tensor:
         """The correction Sigma A^T (R + A Sigma A^T)^{-1} r, as far as the iterations go."""
         variance = self.observation.variance
         lifted = r
@@ -157,7 +158,7 @@ class _Guided(GuidedDenoiser):
             lifted = sigma(self.operator.adjoint(p))
             return variance * p + self.operator(lifted)
 
-        shift = conjugate_gradient(
+        solution = conjugate_gradient(
             matvec,
             r,
             image=lambda _: lifted,
@@ -165,5 +166,12 @@ class _Guided(GuidedDenoiser):
             floor=lambda p: 1e-6 * variance * p,
             rtol=0.0,
             max_iter=self.settings.iterations,
-        ).x
-        return capped(shift, r, self.operator(shift), variance)
+        )
+        q = overshoot(r, self.operator(solution.x), variance)
+        if self.calls is not None:
+            # With rtol 0 nothing but an indefinite direction ends the iterations of an item early,
+            # nor has one begun whose residual is zero.
+            early = (solution.iterations < self.settings.iterations) & (solution.residual > 0)
+            level = float(self.schedule.sigma(t))
+            self.calls.append(Call(level, q, solution.iterations, solution.residual, early))
+        return shortened(solution.x, q)

@@ -139,7 +139,9 @@ class _Guided(GuidedDenoiser):
         spread = noise * self.variance / (self.variance + noise)
         x0, pull = _pull(self.denoiser, self.observation, self.operator, x_t, t, spread)
         # s^2 / alpha = alpha sigma^2.
-        return x0 + float(self.schedule.alpha(t)) * noise / spread * pull
+        shift = float(self.schedule.alpha(t)) * noise / spread * pull
+        self.keep(t, self.observation.residual(x0), shift)
+        return x0 + shift
 
 
 def _pull(

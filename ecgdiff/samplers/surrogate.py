@@ -100,12 +100,16 @@ class _Guided(GuidedDenoiser):
 
     def mean(self, x_t: Tensor, t: int) -> Tensor:
         x0, r, here = self._at(x_t, t)
-        return x0 + here.gain(r)
+        shift = here.gain(r)
+        self.keep(t, r, shift)
+        return x0 + shift
 
     def predict(self, x_t: Tensor, t: int, generator: Generator) -> Tensor:
         if self.spread == 0:
             return self.mean(x_t, t)
         x0, r, here = self._at(x_t, t)
+        if self.calls is not None:
+            self.keep(t, r, here.gain(r))
         # A draw for the residual r / spread, times spread, is the correction for r plus spread
         # times w.
         return x0 + self.spread * here.condition(r / self.spread, generator)
