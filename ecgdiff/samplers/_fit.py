@@ -53,6 +53,8 @@ class Kernel(NamedTuple):
 def guided_pull(denoiser: Denoiser, observation: Observation, level: int, *, score: bool) -> Pull:
     """The pull of g(D_l(w)), and of the prior's density at its level too if `score`.
 
+    It is g(D_l(w)) at l = 1, too, where MGPS as published takes w for clean, that is g(w).
+
     Arguments:
         denoiser: The prior; one evaluation and one backward pass per call.
         observation: What the likelihood g is of.

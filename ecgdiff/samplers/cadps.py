@@ -75,7 +75,8 @@ class CADPS(GuidedSampler):
         steps: The number of levels, at least 2; below 128 the shift of a lost block overshoots.
         probe: Where the diagonal comes from: "rademacher" (random signs, central differences),
             "comb" (combs, central differences) or "vjp" (random signs, exact products by
-            vector-Jacobian products on the graph that the shift needs anyway).
+            vector-Jacobian products on the graph that the shift needs anyway, where forward
+            products would need calls of their own; J^T has the diagonal of J).
         probes: The random signs K per step, at least 1; unused for "comb".
         spacing: The samples between the teeth of a comb, at least 1.
         channels: The channels of the signals, at least 1; a step with combs takes 2 * spacing *

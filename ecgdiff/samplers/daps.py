@@ -11,8 +11,9 @@ From level to level the state is forgotten but for its estimate of the clean sig
 
 with the deterministic bridge(l | 0, k), that is :math:`c_{hi} = s_l / s_k`, and :math:`r_t^2 =
 \sigma_t^2` or :math:`c\, \sigma_t^2 / (c + \sigma_t^2)` for a prior variance c. The second line is
-exact, lost samples receive the noise :math:`r_t` too; the paper runs Langevin steps there. The
-last level returns :math:`x_0` and not a noisy state.
+exact, lost samples receive the noise :math:`r_t` too; the paper runs Langevin steps there, which
+would take operators that are not linear, too: those are refused here. The last level returns
+:math:`x_0` and not a noisy state.
 
 References:
     | Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing

@@ -59,9 +59,9 @@ class MGDM(Sampler):
 
     It is biased even when its fits converge: its likelihood neglects the spread of x_0 given x_s,
     and its fit is diagonal. On an ECG-like Gaussian prior the defaults missed the posterior mean
-    of lost samples by 0.13 (channels) and 0.36 (a block) prior standard deviations, RMS over 60
-    records, with 1.1 and 0.7 times its variance; 25 steps missed it by 0.24 and 0.30. Four
-    repetitions changed that to 0.20 and 0.44.
+    of lost samples by 0.30 (channels) and 0.36 (a block) prior standard deviations, RMS over
+    records, with 1.0 and 0.8 of the posterior's standard deviation; 25 steps missed it by 0.30 and
+    0.32.
 
     Arguments:
         steps: The number of levels t >= 1 of the grid, at least 2.
@@ -69,13 +69,14 @@ class MGDM(Sampler):
         gradient_steps: The gradient steps of each fit, or a function M(move, moves) of the move's
             number, from 0 at the noisy end; by default the published 5, and 20 in the last 30 % of
             the moves. Too few at the end leave the draw away from what was observed.
-        lr: Adam's step size: in units of the kernel's standard deviation if `scale_free`, else in
-            model units.
+        lr: Adam's step size, one for all moves (the authors' is a third of it at the first few):
+            in units of the kernel's standard deviation if `scale_free`, else in model units.
         scale_free: Whether mu is fitted in units of the kernel's standard deviation. The paper's
             method is False.
-        denoising_steps: The network calls of each ancestral descent, at least 1. Its levels are
-            equally spaced; from a level s below this number there are only s of them, and calls
-            are repeated, without effect, so that the cost depends on no schedule.
+        denoising_steps: The network calls, and moves, of each ancestral descent, at least 1; the
+            authors' 20 levels with 0 among them make 19. The levels are equally spaced; from a
+            level s below this number there are only s of them, and calls are repeated, without
+            effect, so that the cost depends on no schedule.
         random_share: The share of moves, from the noisy end, whose guided level is anywhere in
             [10, t-) for the next level t-; the others are guided at t-. The levels are those of a
             low-discrepancy sequence, the same for every draw: one level serves a whole batch, and

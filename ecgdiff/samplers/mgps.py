@@ -65,12 +65,11 @@ class MGPS(Sampler):
     passes. The draw is the denoiser's mean at the lowest level, as in the paper.
 
     It is biased even when its fits converge: its kernel and likelihood neglect the spread of x_0
-    given x_t, and its fit is diagonal. On ECG-like Gaussian priors the defaults missed the
-    posterior mean of lost samples by 0.06-0.19 (channels) and 0.09-0.34 (blocks) prior standard
-    deviations; a midpoint of 0.35 missed it by less than half of that for blocks. A warm start
-    down to 700 missed it by 0.14-0.17 (channels) and 0.04-0.26 (blocks), the preset for lost
-    blocks by 0.10-0.23 and 0.07-0.24, both with 0.79-0.87 of the posterior's spread. The Gaussian
-    form's converged fits, of one stage or two, missed it by 0.04-0.06: most of the rest is fits
+    given x_t, and its fit is diagonal. On an ECG-like Gaussian prior the defaults missed the
+    posterior mean of lost samples by 0.21 (channels) and 0.26 (a block) prior standard deviations,
+    RMS over records, with 0.86 and 0.84 of the posterior's spread. A midpoint of 0.35 missed it by
+    0.08 and 0.15, a warm start down to 700 by 0.22 and 0.26, the preset for lost blocks by 0.23
+    and 0.25. Converged fits, of one stage or two, missed it by 0.06 and 0.12: the rest is fits
     that stop early.
 
     In float32 the score of second fits has an error of 1e-3 (a difference divided by 1e-4). Where

@@ -8,11 +8,12 @@ covariance that Tweedie's formula reads off its Jacobian J,
     \hat x_{0|y} = \hat x_0 + \Sigma A^T v, \quad (R + A \Sigma A^T)\, v = y - A \hat x_0 .
 
 One product with :math:`\Sigma` is one vector-Jacobian product. The system is solved by a fixed
-number of conjugate-gradient iterations. The products :math:`\Sigma A^T p` of the search directions
-are already the parts of :math:`\Sigma A^T v`, so K iterations cost K vector-Jacobian products and
-not K + 1. A learned J is neither symmetric nor definite: an item whose curvature is not positive
-keeps its last iterate, and a shift that overshoots, :math:`q = r^T R^{-1} A \Delta / r^T R^{-1} r
-> 1`, is divided by q.
+number of conjugate-gradient iterations; stopping each item at a residual of its own would make the
+cost depend on the data. The products :math:`\Sigma A^T p` of the search directions are already the
+parts of :math:`\Sigma A^T v`, so K iterations cost K vector-Jacobian products and not K + 1. A
+learned J is neither symmetric nor definite: an item whose curvature is not positive keeps its last
+iterate, and a shift that overshoots, :math:`q = r^T R^{-1} A \Delta / r^T R^{-1} r > 1`, is
+divided by q.
 
 The *preconditioner* is the same matrix of a Gaussian model of the prior that knows channels and
 frequencies (its :math:`\Sigma_s` in the place of :math:`\Sigma`): on a Gaussian prior three
@@ -48,7 +49,8 @@ from ecgdiff.samplers.health import Call, overshoot
 
 __all__ = ["MMPS"]
 
-# Where a mask has no direct solution the preconditioner is iterated until it acts like a matrix.
+# Where a mask has no direct solution the preconditioner is iterated until it acts like a matrix,
+# as far as the few iterations outside can tell; the usual advice for this is 1e-6.
 RTOL = 1e-4
 
 _Map = Callable[[Tensor], Tensor]

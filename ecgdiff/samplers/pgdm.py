@@ -74,7 +74,12 @@ class PGDM(GuidedSampler):
 
     @classmethod
     def ecg(cls) -> "PGDM":
-        """The setting published for ECGs: 200 ancestral steps with the released weight."""
+        """The setting published for ECGs: 200 ancestral steps with the released weight.
+
+        Unlike those of other samplers it has no length or variance in mV to convert. The released
+        r_t^2 = s_t^2 supposes signals of unit variance; the authors took it for mV, of variance
+        0.04, and here it holds in model units.
+        """
         return cls(steps=200, weight="released")
 
     def nfe(self) -> NFE:

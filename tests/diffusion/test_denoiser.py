@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ecgdiff.diffusion import EpsDenoiser, NetworkDenoiser, Schedule
+from ecgdiff.diffusion import (
+    Denoiser,
+    EpsDenoiser,
+    GaussianMixturePrior,
+    NetworkDenoiser,
+    Schedule,
+)
 from ecgdiff.diffusion.denoiser import (
     eps_from_x0,
     score_from_x0,
@@ -12,6 +18,7 @@ from ecgdiff.diffusion.denoiser import (
     x0_from_eps,
     x0_from_v,
 )
+from ecgdiff.testing import check_denoiser
 
 SCHEDULE = Schedule.linear()
 TIMES = [1, 37, 500, 1000]
@@ -108,6 +115,35 @@ def test_single_precision_stays_single_and_gradients_flow() -> None:
             x0 = denoiser(x_t, t)
             assert x0.dtype == torch.float32
             assert torch.autograd.grad(x0.sum(), x_t)[0].abs().min() > 0
+
+
+class Small(nn.Module):
+    """A network of items alone: its answer depends on the signal and its level, smoothly."""
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return torch.tanh(x + x.roll(1, -1) + torch.cos(c.to(x))[:, None, None])
+
+
+def denoisers() -> dict[str, Denoiser]:
+    b = _normal(3, 10, 10)
+    return {
+        "network": NetworkDenoiser(Small(), SCHEDULE),
+        "network of other data": NetworkDenoiser(Small(), SCHEDULE, 0.5),
+        "eps": EpsDenoiser(Small(), SCHEDULE),
+        "mixture": GaussianMixturePrior(
+            torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64),
+            _normal(3, 10, seed=1),
+            b @ b.mT / 10 + 0.1 * torch.eye(10, dtype=torch.float64),
+            SCHEDULE,
+            (2, 5),
+        ),
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", list(denoisers()))
+def test_the_contract_holds(name: str, dtype: torch.dtype) -> None:
+    check_denoiser(denoisers()[name], (3, 2, 5), dtype)
 
 
 def test_data_spread_must_be_positive() -> None:

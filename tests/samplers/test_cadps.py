@@ -277,6 +277,13 @@ def test_the_cap_keeps_few_steps_finite(
         assert errors(CADPS(steps=32, cap=False), prior, mask, 50)[0] > 2
 
 
+@pytest.mark.parametrize("name", ["leads", "block"])
+def test_without_the_cap_estimated_diagonals_diverge(name: str) -> None:
+    prior, mask = kronecker_prior(128), kronecker_mask(name)
+    assert min(errors(CADPS(cap=False), prior, mask, 5)) > 1e6
+    assert max(errors(CADPS(), prior, mask, 5)) < 2
+
+
 @pytest.mark.parametrize(("name", "low", "high"), [("leads", 0.02, 0.07), ("block", 0.2, 0.3)])
 def test_stated_bias_of_the_defaults(
     name: str, low: float, high: float, stationary: GaussianPrior, masks: dict[str, Tensor]

@@ -86,6 +86,8 @@ def test_draws_follow_the_recursion(
         ("block", DAPS(), 0.382, 2.738),
         ("leads", DAPS(variance=1.0), 0.109, 1.197),
         ("block", DAPS(variance=1.0), 0.382, 1.909),
+        ("leads", DAPS(steps=100), 0.064, 1.617),
+        ("block", DAPS(steps=100), 0.305, 2.241),
     ],
 )
 def test_stated_bias(

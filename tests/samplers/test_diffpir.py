@@ -100,6 +100,33 @@ def test_stated_bias(
     assert abs(found_spread - spread) < 0.07  # three standard errors of 100 draws
 
 
+@pytest.mark.parametrize(
+    ("lam", "sigma", "name", "error"),
+    [
+        (0.1, 0.05, "leads", 0.060),
+        (0.1, 0.05, "block", 0.296),
+        (0.1, 0.2, "leads", 0.058),
+        (0.1, 0.2, "block", 0.247),
+        (1.0, 0.2, "leads", 0.058),
+        (1.0, 0.2, "block", 0.259),
+        (6.0, 0.05, "leads", 0.069),
+        (6.0, 0.05, "block", 0.302),
+        (6.0, 0.2, "leads", 0.102),
+        (6.0, 0.2, "block", 0.305),
+    ],
+)
+def test_stated_effect_of_lambda(
+    lam: float,
+    sigma: float,
+    name: str,
+    error: float,
+    stationary: GaussianPrior,
+    masks: dict[str, Tensor],
+) -> None:
+    found, _ = affine_bias(DiffPIR(lam=lam), stationary, masks[name][0], sigma, count=2)
+    assert abs(found - error) < 0.003
+
+
 def test_settings(prior: GaussianPrior) -> None:
     assert DiffPIR(steps=9).nfe() == NFE(forward=9, vjp=0)
     assert DiffPIR.ecg() == DiffPIR(steps=500, lam=6.0, zeta=0.5)
