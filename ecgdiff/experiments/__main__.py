@@ -19,7 +19,14 @@ import torch
 
 from ecgdiff import __version__
 from ecgdiff.errors import EcgDiffError
-from ecgdiff.experiments import ablation, anisotropic, ecg_budget, gaussian_midpoint, mixture
+from ecgdiff.experiments import (
+    ablation,
+    anisotropic,
+    ecg_budget,
+    gaussian_ecg,
+    gaussian_midpoint,
+    mixture,
+)
 from ecgdiff.experiments.figure import write_figure
 
 __all__ = ["EXPERIMENTS", "Experiment", "main"]
@@ -46,6 +53,7 @@ EXPERIMENTS = {
     name: Experiment(module.Setting, module.run, module.table, module.figure)
     for name, module in {
         "gaussian-midpoint": gaussian_midpoint,
+        "gaussian-ecg": gaussian_ecg,
         "mixture": mixture,
         "mixture-ablation": ablation,
         "anisotropic-mixture": anisotropic,
