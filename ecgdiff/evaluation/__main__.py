@@ -2,8 +2,9 @@
 
 `run` computes the rows and writes OUT/first_figures.jsonl (one line per finished record, the
 resume file), OUT/rows.parquet (the same, for `table`, `figure` and other programs),
-OUT/first_figures.json and OUT/first_figures.md. `table` and `figure` show the rows; `list` draws a
-list of records.
+OUT/first_figures.json and OUT/first_figures.md (all methods of the folder, tasks of the run).
+OUT/run.json says which settings and which list of records the folder is for. `table` and `figure`
+show the rows, `readings` what a classifier reads from them; `list` draws a list of records.
 """
 
 import argparse
@@ -78,12 +79,18 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add("--prior", help="name or folder of the prior (default: what each sampler needs)")
     add("--classifier", metavar="NAME", help="name or folder of one that reads every draw")
     add("--morphology", action="store_true", help="intervals and amplitudes; needs neurokit2")
-    add("--unet", action="append", default=[], metavar="FOLDER", help="a U-Net as a control")
+    add(
+        "--unet",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a U-Net as a control, but for task noisy: they were trained with white noise only",
+    )
     add("--draws", type=_positive, default=10, help="draws per record")
     add("--seed", type=int, default=0)
     add("--noise", type=float, default=0.02, help="noise added to the observation, mV")
     add("--records", default="fold10_100", help="name of a committed list or a JSON file")
-    add("--limit", type=_positive, help="only the first records of the list")
+    add("--limit", type=_positive, help="compute only the first records of the list")
     add("--batch", type=_positive, default=1, help="records per batch (each with all its draws)")
     add("--workers", type=_positive, default=1, help="processes, each with one thread")
     add(
@@ -91,7 +98,11 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compute records again that failed, in part too",
     )
-    add("--no-controls", action="store_true", help="only the samplers, as when tuning them")
+    add(
+        "--no-controls",
+        action="store_true",
+        help="only the samplers, as when tuning them, and the U-Nets named with --unet",
+    )
     add("--device", default="cpu", help="cpu or cuda")
     add("--out", default="results", help="folder for the results")
 
@@ -123,6 +134,7 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
     add("--one-lead", default="lead_I", help="the one that reads lead I (default: lead_I)")
     add("--own", type=Path, metavar="ROWS", help="a run on fold 9, for thresholds per method")
     add("--reference", default="conditional", help="the method differences are taken from")
+    add("--task", choices=TASKS, help="only this one")
     add("--resamples", type=_positive, default=1000, help="bootstrap replicates")
     add("--format", choices=["markdown", "latex"], default="markdown")
     add("--out", type=Path, help="folder for readings.json, .html, and .md or .tex")
@@ -177,25 +189,28 @@ def _say_what_is_absent(rows: Sequence[Row]) -> None:
 
 
 def _read(args: argparse.Namespace) -> str:
-    found, made = report(
+    found = report(
         _file(args.rows),
         args.root,
         classifier=args.classifier,
         one_lead=args.one_lead,
         own=_file(args.own) if args.own else None,
         reference=args.reference,
+        task=args.task,
         resamples=args.resamples,
     )
-    text = "\n".join(t.latex() if args.format == "latex" else t.markdown() for t in made)
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    text = "\n".join(t.latex() if args.format == "latex" else t.markdown() for t in found.tables)
     if args.out is None:
         return text
     args.out.mkdir(parents=True, exist_ok=True)
-    numbers = json.dumps({"conditions": CONDITIONS, "tasks": found}, indent=1) + "\n"
+    numbers = json.dumps({"conditions": CONDITIONS, "tasks": found.figures}, indent=1) + "\n"
     (args.out / "readings.json").write_text(numbers, encoding="utf-8")
     file: Path = args.out / ("readings.tex" if args.format == "latex" else "readings.md")
     file.write_text(text, encoding="utf-8")
     page: Path = args.out / "readings.html"
-    write_figure(reading_figure(found), page, offline=True)
+    write_figure(reading_figure(found.figures), page, offline=True)
     return f"wrote {file}, {page} and {args.out / 'readings.json'}"
 
 

@@ -6,6 +6,9 @@ numbers of a row (task, method and its arguments, model hash, classifier, morpho
 draws, seed, noise, package version); a file that holds a row of the same task and method with
 another fingerprint is refused. A record that fails gives a row too, with the reason; where only a
 part fails (what a classifier reads, the shape, the spectra), the row keeps all the rest.
+
+`seconds` of a row are those of the method alone, `job_seconds` those of the whole record, with
+what is measured on its draws.
 """
 
 import hashlib
@@ -263,7 +266,9 @@ class _Work:
         task, method = self.pairs[number]
         begin = time.perf_counter()
         try:
-            return self._rows(task, method, cases)
+            rows = self._rows(task, method, cases)
+            each = (time.perf_counter() - begin) / len(cases)
+            return [row | {"job_seconds": _seconds(each)} for row in rows]
         except Exception as error:
             if not self.keep_errors:
                 raise
@@ -322,10 +327,14 @@ class _Work:
             "ecg_id": case.ecg_id,
             "patient_id": case.patient_id,
             "fingerprint": self.settings.fingerprint(task, method),
-            "seconds": float(f"{seconds:.4g}"),
+            "seconds": _seconds(seconds),
             "device": self.device,
             "calls": list(method.calls),
         }
+
+
+def _seconds(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def _reason(error: Exception) -> dict[str, str]:

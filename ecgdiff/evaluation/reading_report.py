@@ -1,5 +1,6 @@
 """From the rows of a run to the tables of what a classifier reads from them, with controls."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,35 @@ from ecgdiff.classifier import Classifier, load_classifier
 from ecgdiff.data.ptbxl import PTBXL
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.errors import DataError
+from ecgdiff.evaluation.comonotone import left_out, without
 from ecgdiff.evaluation.journal import Row, failed
+from ecgdiff.evaluation.judged import judged
+from ecgdiff.evaluation.own_thresholds import chosen_on_fold_9
 from ecgdiff.evaluation.parquet import read_header, read_rows
-from ecgdiff.evaluation.readings import ONE_LEAD, control_rows, figures, own_thresholds, tables
+from ecgdiff.evaluation.readings import ONE_LEAD, control_rows, figures, tables
 from ecgdiff.evaluation.records import RecordList, cases
 from ecgdiff.evaluation.summary import lacking
 from ecgdiff.evaluation.tables import Table
-from ecgdiff.evaluation.tasks import TASKS
+from ecgdiff.evaluation.tasks import SAMPLING_RATE, TASKS, BlockTask
 
-__all__ = ["report"]
+__all__ = ["Report", "report"]
 
 Thresholds = dict[str, NDArray[np.float64]]
+
+
+@dataclass
+class Report:
+    """What was read.
+
+    Arguments:
+        figures: By task, method and figure.
+        tables: One for each task and condition.
+        notes: What was left out, and why.
+    """
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def report(
@@ -31,12 +50,14 @@ def report(
     one_lead: str = "lead_I",
     own: Path | None = None,
     reference: str = "conditional",
+    task: str | None = None,
     resamples: int = 1000,
-) -> tuple[dict[str, Any], list[Table]]:
+) -> Report:
     """Judges what was read from every method of a run, on each task.
 
-    A record that one method failed on, or whose draws the classifier failed to read, is left out
-    for all, and the note says how many there were.
+    A method that lacks records which others have is left out, and a task without the reference is
+    skipped. A record that one of the other methods failed on, or whose draws the classifier failed
+    to read, is left out for all, and the note of the tables says how many there were.
 
     Arguments:
         rows: The rows.parquet of a run with a classifier.
@@ -45,31 +66,33 @@ def report(
         one_lead: The classifier of lead I.
         own: The rows.parquet of a run on fold 9, to choose thresholds for each method.
         reference: The method from which differences are taken.
+        task: Judge only this one; all if None.
         resamples: Bootstrap replicates.
 
-    Returns:
-        The figures by task, method and figure, and the tables.
-
     Raises:
-        DataError: If no classifier read the draws of the run, or another one, or no record was
-            read for every method, or a run on fold 9 is none.
+        DataError: If no classifier read the draws of the run, or another one, or no task can be
+            judged, or a run on fold 9 is none, or not of the same methods.
     """
     header, reader = read_header(rows), load_classifier(classifier)
     _check_reader(header, reader, rows)
     work = _Work(header, reader, load_classifier(one_lead), root, reference, resamples)
-    read, chosen_there = read_rows(rows), {} if own is None else _own(own, reader)
-    found, made = {}, []
-    for name in TASKS:
-        if these := [row for row in read if row["task"] == name]:
-            if reference not in {row["method"] for row in these}:
-                there = ", ".join(dict.fromkeys(row["method"] for row in these))
-                raise DataError(
-                    f"{rows}: there is no method {reference!r} on task {name}; name another "
-                    f"--reference, one of {there}."
-                )
-            found[name], more = work.judge(name, these, chosen_there.get(name, {}))
-            made += more
-    return found, made
+    out = Report()
+    found = read_rows(rows)
+    read = judged(without(found), reference, out.notes, task)
+    if not read:
+        raise DataError(f"{rows}: nothing to judge. {' '.join(out.notes)}")
+    chosen_there: dict[str, dict[str, Thresholds]] = {}
+    if own is not None:
+        there = read_header(own)
+        _check_reader(there, reader, own)
+        used = [(name, row["method"]) for name, these in read.items() for row in these]
+        chosen_there = chosen_on_fold_9(own, there, header, list(dict.fromkeys(used)))
+    for name, these in read.items():
+        curves = left_out((row["method"] for row in found if row["task"] == name), "not read")
+        own_there = chosen_there.get(name, {})
+        out.figures[name], made = work.judge(name, these, own_there, curves)
+        out.tables += made
+    return out
 
 
 class _Work:
@@ -90,10 +113,10 @@ class _Work:
         self.reference, self.resamples = reference, resamples
 
     def judge(
-        self, name: str, rows: list[Row], own: dict[str, Thresholds]
+        self, name: str, rows: list[Row], own: dict[str, Thresholds], remarks: list[str]
     ) -> tuple[dict[str, Any], list[Table]]:
         """The figures of one task, and its tables."""
-        settings = self.header["settings"]
+        settings, there = self.header["settings"], {row["ecg_id"] for row in rows}
         lost = {row["ecg_id"] for row in rows if "probabilities" not in row}
         if lost.issuperset(row["ecg_id"] for row in rows):
             raise DataError(
@@ -102,7 +125,7 @@ class _Work:
             )
         controls = control_rows(
             TASKS[name],
-            [case for case in self.signals if case.ecg_id not in lost],
+            [case for case in self.signals if case.ecg_id in there - lost],
             self.chosen.weights,
             self.reader,
             self.single,
@@ -118,7 +141,9 @@ class _Work:
             resamples=self.resamples,
         )
         note = _note(self.header, self.chosen, methods[self.reference], rows)
-        return found, tables(found, name, note, self.reference)
+        return found, tables(
+            found, name, " ".join([note, *_short(name), *remarks]), self.reference
+        )
 
 
 def _check_reader(header: dict[str, Any], reader: Classifier, path: Path) -> None:
@@ -149,23 +174,20 @@ def _by_method(rows: list[Row], lost: set[int]) -> dict[str, list[Row]]:
     return {m: out[m] for m in dict.fromkeys(row["method"] for row in rows) if m in out}
 
 
-def _own(path: Path, reader: Classifier) -> dict[str, dict[str, Thresholds]]:
-    """Thresholds chosen on each method's reconstructions of fold 9, by task and method."""
-    header = read_header(path)
-    _check_reader(header, reader, path)
-    if (fold := header["records"]["fold"]) != 9:
-        raise DataError(f"{path}: thresholds are chosen on fold 9; this is a run on fold {fold}.")
-    good = [row for row in read_rows(path) if "probabilities" in row]
-    out: dict[str, dict[str, Thresholds]] = {}
-    for task in dict.fromkeys(row["task"] for row in good):
-        for method, rows in _by_method([r for r in good if r["task"] == task], set()).items():
-            out.setdefault(task, {})[method] = own_thresholds(rows)
-    return out
-
-
 def _of(classifier: Classifier) -> Thresholds:
     columns = [classifier.classes.index(code) for code in CONDITIONS]
     return {rule: at[columns] for rule, at in classifier.thresholds.items()}
+
+
+def _short(name: str) -> list[str]:
+    """That thresholds are those of longer recordings, where they are."""
+    task = TASKS[name]
+    if not isinstance(task, BlockTask):
+        return []
+    return [
+        "Thresholds of the classifiers were chosen on recordings of 10 s; these stretches have "
+        f"{task.crop / SAMPLING_RATE:.2f} s."
+    ]
 
 
 def _note(header: dict[str, Any], chosen: RecordList, rows: list[Row], every: list[Row]) -> str:

@@ -20,15 +20,14 @@ from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.diagnosis.calibration import RULES, thresholds
 from ecgdiff.ecg.leads import LEADS_8, derive_12
 from ecgdiff.errors import DataError
-from ecgdiff.evaluation.bootstrap import intervals, replicates
+from ecgdiff.evaluation.bootstrap import Statistic, intervals, replicates
 from ecgdiff.evaluation.diagnosis import (
-    aurocs,
-    average_precisions,
     balanced_accuracies,
     brier_scores,
     calibration_errors,
 )
 from ecgdiff.evaluation.journal import Row
+from ecgdiff.evaluation.ranking import Ranking
 from ecgdiff.evaluation.tables import Table
 from ecgdiff.evaluation.tasks import Case, Problem, Task, problem
 
@@ -160,12 +159,37 @@ def figures(
     labels, weights = _labels(some), np.array([row["weight"] for row in some])
     scores = {name: _scores(rows) for name, rows in methods.items()}
 
+    statistic = _statistic(scores, labels, weights, chosen, own, reference)
+    value = statistic(np.arange(len(ids)))
+    ends = intervals(statistic, replicates([row["patient_id"] for row in some], resamples))
+    out: Figures = {name: {} for name in methods}
+    for key, v in value.items():
+        name, figure = key.rsplit("/", 1)
+        low, high = ends[key]
+        out[name][figure] = {"value": _plain(v), "low": _plain(low), "high": _plain(high)}
+    return out
+
+
+def _statistic(
+    scores: Mapping[str, Array],
+    labels: NDArray[np.int64],
+    weights: Array,
+    chosen: Mapping[str, Thresholds],
+    own: Mapping[str, Thresholds],
+    reference: str,
+) -> Statistic:
+    """Every figure of every method as a function of the records that count."""
+    rankings = {name: Ranking(labels, p) for name, p in scores.items()}
+
     def statistic(at: NDArray[np.intp]) -> dict[str, Array]:
         found = {}
+        y, w = labels[at], weights[at]
+        counted = np.bincount(at, w, len(labels)).astype(np.float64)
         for name, p in scores.items():
-            y, q, w = labels[at], p[at], weights[at]
-            found[f"{name}/auroc"] = aurocs(y, q, w)
-            found[f"{name}/average_precision"] = average_precisions(y, q, w)
+            q = p[at]
+            found[f"{name}/auroc"], found[f"{name}/average_precision"] = rankings[name].scores(
+                counted
+            )
             for rule in RULES:
                 found[f"{name}/{rule}"] = balanced_accuracies(y, q, chosen[name][rule], w)
                 if name in own:
@@ -178,14 +202,7 @@ def figures(
                 found[f"{name}/{key} difference"] = change
         return found
 
-    value = statistic(np.arange(len(ids)))
-    ends = intervals(statistic, replicates([row["patient_id"] for row in some], resamples))
-    out: Figures = {name: {} for name in methods}
-    for key, v in value.items():
-        name, figure = key.rsplit("/", 1)
-        low, high = ends[key]
-        out[name][figure] = {"value": _plain(v), "low": _plain(low), "high": _plain(high)}
-    return out
+    return statistic
 
 
 def _plain(values: Array) -> list[float | None]:

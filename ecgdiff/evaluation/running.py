@@ -4,7 +4,7 @@ import argparse
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from ecgdiff.data.ptbxl import PTBXL
 from ecgdiff.diffusion.denoiser import EpsDenoiser, NetworkDenoiser
 from ecgdiff.diffusion.inpainting import InpaintingDenoiser
 from ecgdiff.ecg.leads import LEADS_8
-from ecgdiff.errors import DataError, EcgDiffError
+from ecgdiff.errors import EcgDiffError
 from ecgdiff.evaluation.benchmark import Method, Rows, SamplerMethod, Settings, finished, run
 from ecgdiff.evaluation.controls import Controls, Gaussian, Mean, RidgeControl
+from ecgdiff.evaluation.first_figures import markdown, report
+from ecgdiff.evaluation.folder import begin, compared, locked, write
 from ecgdiff.evaluation.journal import Row, failed, incomplete, latest
 from ecgdiff.evaluation.neighbors import Library, Neighbors
-from ecgdiff.evaluation.parquet import read_header, require_pyarrow, write_rows
+from ecgdiff.evaluation.parquet import require_pyarrow, write_rows
 from ecgdiff.evaluation.records import (
     SAMPLING_RATE,
     RecordList,
@@ -35,7 +37,7 @@ from ecgdiff.evaluation.records import (
 )
 from ecgdiff.evaluation.scoring import Reader
 from ecgdiff.evaluation.shape import require_neurokit
-from ecgdiff.evaluation.summary import DEFINITIONS, markdown, report
+from ecgdiff.evaluation.summary import DEFINITIONS
 from ecgdiff.evaluation.tasks import PAPER_TASKS, TASKS, Case, Task
 from ecgdiff.evaluation.timeleft import TimeLeft
 from ecgdiff.evaluation.unet import QuantileControl, UNetControl, load_unet
@@ -61,7 +63,8 @@ class _Plan:
     tasks: Sequence[Task]
     methods: Mapping[str, Sequence[Method]]
     records: RecordList
-    cases: Sequence[Case]
+    listed: Sequence[Case]
+    cases: Sequence[Case]  # those of the list that this run computes
     settings: Settings
     reader: Reader | None
     header: Mapping[str, Any]
@@ -77,79 +80,79 @@ def evaluate(args: argparse.Namespace) -> str:
         The figures as Markdown.
 
     Raises:
-        EcgDiffError: If arguments or data are wrong, or the folder holds rows of other settings.
+        EcgDiffError: If arguments or data are wrong, another run is at work in the folder, or it
+            holds rows of other settings or another list.
         ImportError: If pyarrow is not installed, or neurokit2 with --morphology.
     """
     require_pyarrow()
     if args.morphology:
         require_neurokit()
     plan, out = _plan(args), Path(args.out)
-    earlier = _earlier(out / "rows.parquet", plan.header)
-    _begin(out, plan.header)
-    rows = Rows(out / "first_figures.jsonl")
-    _compute(args, plan, rows)
-    _write_parquet(out / "rows.parquet", plan, rows, earlier)
-    document = {
-        "command": plan.header["commands"][-1],
-        **{k: plan.header[k] for k in ("settings", "torch", "priors", "records")},
-        "definitions": DEFINITIONS,
-        "tasks": report(
-            plan.tasks,
-            plan.methods,
-            plan.cases,
-            rows,
-            plan.settings,
-            weights=plan.records.weights,
-        ),
-    }
-    text = markdown(document)
-    figures = json.dumps(document, indent=1) + "\n"
-    (out / "first_figures.json").write_text(figures, encoding="utf-8")
-    (out / "first_figures.md").write_text(text, encoding="utf-8")
+    with locked(out):
+        rows = Rows(out / "first_figures.jsonl")
+        header = compared(out, plan.header, rows.rows)
+        for task in plan.tasks:
+            for method in plan.methods[task.name]:
+                rows.of(task, method, plan.settings)  # refuses those of other arguments
+        begin(out, header)
+        _compute(args, plan, rows)
+        found = _with_records(plan, rows)
+        write_rows(out / "rows.parquet", found, header)
+        document = {
+            **{k: header[k] for k in ("commands", "settings", "torch", "priors", "records")},
+            "definitions": DEFINITIONS,
+            "tasks": report(plan.tasks, found, len(plan.listed), header["methods"]),
+        }
+        text = markdown(document)
+        write(out / "first_figures.json", json.dumps(document, indent=1) + "\n")
+        write(out / "first_figures.md", text)
     return text
 
 
 def _plan(args: argparse.Namespace) -> _Plan:
     data, tasks = PTBXL(args.root), CHOICES[args.task]
     chosen = read_list(args.records)
-    if args.limit:
-        ids, inclusion = chosen.ecg_ids[: args.limit], chosen.inclusion[: args.limit]
-        chosen = replace(chosen, ecg_ids=ids, inclusion=inclusion)
     reader, name = _reader(args)
     shapes = args.morphology or None  # None leaves the fingerprints of other rows as they are
     settings = Settings(args.draws, args.seed, args.noise, __version__, name, shapes, spectra=True)
     samplers = _samplers(args)
+    methods = _methods(args, data, tasks, samplers)
     header = {
         "commands": [_command(args)],
         "settings": {k: v for k, v in asdict(settings).items() if v is not None},
         "torch": torch.__version__,
         "priors": {m.prior.name: str(m.prior.config["sha256"]) for m in samplers},
         "records": {k: v for k, v in asdict(chosen).items() if k != "inclusion" or v},
+        "methods": {
+            name: {method.label: dict(method.arguments) for method in these}
+            for name, these in methods.items()
+        },
     }
-    methods = _methods(args, data, tasks, samplers)
-    return _Plan(tasks, methods, chosen, cases(data, chosen), settings, reader, header)
+    listed = cases(data, chosen)
+    computed = listed[: args.limit]  # all without a limit
+    return _Plan(tasks, methods, chosen, listed, computed, settings, reader, header)
 
 
 def _methods(
     args: argparse.Namespace, data: PTBXL, tasks: Sequence[Task], samplers: Sequence[Method]
 ) -> dict[str, list[Method]]:
     """The samplers, and the controls that apply to each task."""
-    if args.no_controls:
-        return {task.name: list(samplers) for task in tasks}
-    train, valid = partial(batches, data, TRAIN_FOLDS), partial(batches, data, VALID_FOLDS)
-    controls = Controls(train, valid, args.noise)
-    shared: list[Method] = [*samplers, Gaussian(controls, args.draws, args.seed), Mean(controls)]
     unets = [_unet(folder, args) for folder in args.unet]
     if len({unet.label for unet in unets}) < len(unets):
         raise EcgDiffError("Give at most one U-Net without and one with quantiles.")
+    # The U-Nets were trained with white noise only.
+    quiet = {task.name: [] if task.name == "noisy" else unets for task in tasks}
+    if args.no_controls:
+        return {task.name: [*samplers, *quiet[task.name]] for task in tasks}
+    train, valid = partial(batches, data, TRAIN_FOLDS), partial(batches, data, VALID_FOLDS)
+    controls = Controls(train, valid, args.noise)
+    shared: list[Method] = [*samplers, Gaussian(controls, args.draws, args.seed), Mean(controls)]
     # What knows lead I only is asked only where nothing else was observed.
     neighbors = Neighbors(Library(train), args.draws)
     more: dict[str, list[Method]] = {
         "leads": [RidgeControl(controls), neighbors],
         "noisy": [_noisy_ridge(args, train, valid), neighbors],
     }
-    # The U-Nets were trained with white noise only.
-    quiet = {task.name: [] if task.name == "noisy" else unets for task in tasks}
     return {t.name: [*shared, *quiet[t.name], *more.get(t.name, [])] for t in tasks}
 
 
@@ -227,55 +230,16 @@ def _fit(method: Method) -> None:
         _ = method.library.members
 
 
-def _earlier(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
-    """The header of an earlier run in the folder, if there was one."""
-    if not path.exists():
-        return {}
-    found = read_header(path)
-    _compare(path, found["settings"], header["settings"])
-    return found
-
-
-def _begin(out: Path, header: Mapping[str, Any]) -> None:
-    """Says in the folder what settings its rows have, before the first of them is there."""
-    path = out / "run.json"
-    if path.exists():
-        _compare(path, json.loads(path.read_text(encoding="utf-8")), header["settings"])
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(header["settings"], indent=1) + "\n", encoding="utf-8")
-
-
-def _compare(path: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    if there != now:
-        changed = ", ".join(
-            f"{name}: {there.get(name, 'not set')} there, {now.get(name, 'not set')} now"
-            for name in dict.fromkeys([*there, *now])
-            if there.get(name) != now.get(name)
-        )
-        raise DataError(
-            f"{path} belongs to rows made with other settings ({changed}). Choose another --out, "
-            "or delete the files in the folder."
-        )
-
-
-def _write_parquet(path: Path, plan: _Plan, rows: Rows, earlier: Mapping[str, Any]) -> None:
-    """Writes the rows of all methods there are, with what is known of each record."""
-    header = {
-        **plan.header,
-        "commands": list(dict.fromkeys([*earlier.get("commands", ()), *plan.header["commands"]])),
-        "priors": {**earlier.get("priors", {}), **plan.header["priors"]},
-    }
+def _with_records(plan: _Plan, rows: Rows) -> list[Row]:
+    """The rows of all methods there are, with what is known of each record."""
     known = {
         case.ecg_id: {
             "weight": plan.records.weights[case.ecg_id],
             "statements": sorted(case.statements),
         }
-        for case in plan.cases
+        for case in plan.listed
     }
-    found = [
-        {**row, **known[row["ecg_id"]]} for row in latest(rows.rows) if row["ecg_id"] in known
-    ]
-    write_rows(path, found, header)
+    return [{**row, **known[row["ecg_id"]]} for row in latest(rows.rows) if row["ecg_id"] in known]
 
 
 def _reader(args: argparse.Namespace) -> tuple[Reader | None, str | None]:

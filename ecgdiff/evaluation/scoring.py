@@ -39,6 +39,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 LEVELS = (0.9, 0.8, 0.5)
+LIMIT = 100.0  # mV; recordings are clipped at 5, so what lies beyond is no reconstruction
 
 
 class Reader(Protocol):
@@ -69,10 +70,15 @@ def score(
         `rmse_mean` are single numbers over all scored samples.
 
     Raises:
-        EcgDiffError: If a draw is not finite.
+        EcgDiffError: If a draw has diverged: it is not finite, or beyond 100 mV anywhere.
     """
     if not np.isfinite(draws).all():
         raise EcgDiffError("A reconstruction holds values that are not finite; nothing to score.")
+    if (largest := float(np.abs(draws).max())) > LIMIT:
+        raise EcgDiffError(
+            f"A reconstruction reaches {largest:.2g} mV, which no ECG does (limit {LIMIT:g} mV): "
+            "the method diverged. Give it more steps or smaller ones."
+        )
     leads = np.flatnonzero(scored.any(axis=1))
     y = np.stack([truth[k, scored[k]] for k in leads]).astype(np.float64)
     x = np.stack([draws[:, k, scored[k]] for k in leads], axis=1).astype(np.float64)
@@ -130,11 +136,19 @@ def read(
     Returns:
         `draws`: the probabilities of `CONDITIONS` in each draw; `mean`: those of all classes,
         averaged over draws.
+
+    Raises:
+        EcgDiffError: If a probability is not finite.
     """
     whole = np.where(problem.mask, problem.y, draws)
     at = np.flatnonzero((problem.mask | scored).any(axis=0))
-    found = reader.probabilities(derive_12(whole[..., at[0] : at[-1] + 1]))
-    by_class = dict(zip(reader.classes, np.asarray(found).T, strict=True))
+    found = np.asarray(reader.probabilities(derive_12(whole[..., at[0] : at[-1] + 1])))
+    if not np.isfinite(found).all():
+        raise EcgDiffError(
+            "The classifier gives probabilities that are not finite. Check its weights, or use "
+            "another one."
+        )
+    by_class = dict(zip(reader.classes, found.T, strict=True))
     return {
         "draws": {code: _rounded(by_class[code]) for code in CONDITIONS if code in by_class},
         "mean": {code: _rounded(values.mean()) for code, values in by_class.items()},

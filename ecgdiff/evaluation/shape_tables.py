@@ -8,7 +8,7 @@ counted, never dropped.
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgdiff.evaluation.bootstrap import Statistic, intervals, replicates
+from ecgdiff.evaluation.comonotone import left_out, without
 from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.morphology import TOLERANCE, Comparison, Measures, compare
 from ecgdiff.evaluation.regression_to_mean import fit, regression_to_mean, shared_variance
@@ -38,6 +39,10 @@ _INTERVALS = {
 }
 _AMPLITUDES = {"r_mv": "R", "s_mv": "S", "st_mv": "ST"}
 _REGRESSED = {"r_mv": "R", "s_mv": "S"}
+_OF_THE_LIST = (
+    "not weighted: these figures are those of the list, in which conditions may be more frequent "
+    "than in the fold"
+)
 _HEAD = (
     "method",
     "quantity",
@@ -85,7 +90,8 @@ def shape_tables(
     Returns:
         Five tables per task, none if no row has `shape`.
     """
-    out = []
+    out, every = [], rows
+    rows = without(rows)
     for name, task in TASKS.items():
         these = [row for row in rows if row["task"] == name and "shape" in row]
         if not these:
@@ -97,12 +103,14 @@ def shape_tables(
         leads = [lead for lead in LEADS if lead in task.scored_leads]
         where = _where(these, header)
         lost = lacking([row for row in rows if row["task"] == name], "shape")
-        remarks = [*_remarks(these), *lost]
+        curves = left_out((row["method"] for row in every if row["task"] == name), "not measured")
+        remarks = [*_remarks(these), *lost, *curves]
+        regressions = [_regression_table(name, found, leads, where, kind) for kind in _REGRESSED]
         out += [
             _interval_table(name, found, where, remarks),
             _amplitude_table(name, found, leads, where, remarks),
-            *(_regression_table(name, found, leads, where, kind) for kind in _REGRESSED),
-            _power_table(task, found, where),
+            *(replace(table, remarks=curves) for table in regressions),
+            replace(_power_table(task, found, where), remarks=curves),
         ]
     return out
 
@@ -148,9 +156,9 @@ def _interval_table(
     note = (
         f"{where}. Measured on the median beat over all leads, at the R peaks of the observed "
         "lead I, in truth and draws alike; reconstructed less true, over all draws that could be "
-        "measured; records are not weighted. `draws not measured`: share of draws where the truth "
-        "could be measured; `only draws measured`: share where it could not, such as a P wave "
-        "drawn in atrial fibrillation. "
+        f"measured; records are {_OF_THE_LIST}. `draws not measured`: share of draws where the "
+        "truth could be measured; `only draws measured`: share where it could not, such as a P "
+        "wave drawn in atrial fibrillation. "
         f"Tolerance of the mean and the sd of an interval's error, ms: {limits} (IEC 60601-2-51); "
         "keeping it makes no reconstruction fit for diagnosis."
     )
@@ -186,7 +194,7 @@ def _amplitude_table(
     note = (
         f"{where}. Heights of R, depths of S and ST level at J + 60 ms of the median beat above "
         "its PR baseline, mV; reconstructed less true: mean ± sd over all draws in which a QRS "
-        "complex was found; records are not weighted."
+        f"complex was found; records are {_OF_THE_LIST}."
     )
     body = []
     for method in found:
@@ -207,14 +215,14 @@ def _regression_table(
 ) -> Table:
     """Slopes of errors on the truth, and what lead I says of the amplitude."""
     note = (
-        f"{where}. Error of a draw's amplitude regressed on the true amplitude over records, not "
-        "weighted. A negative slope is no fault: calibrated draws have R² - 1, R² being what the "
-        "observation tells of the amplitude. `slope claimed` is the slope the draws themselves "
-        "imply, from how alike two draws of a record are, if all were measured; the two differ "
-        "where draws are not calibrated. `share` is that of the error's variance on the line, at "
-        "most 0.5 for calibrated draws, more for a regression. The last two are the R² between "
-        "the amplitude in lead I and in this lead, which a regression raises. Brackets: 95 % "
-        "bootstrap interval over patients."
+        f"{where}. Error of a draw's amplitude regressed on the true amplitude over records, "
+        f"{_OF_THE_LIST}. A negative slope is no fault: calibrated draws have R² - 1, R² being "
+        "what the observation tells of the amplitude. `slope claimed` is the slope the draws "
+        "themselves imply, from how alike two draws of a record are, if all were measured; both "
+        "differ where draws are not calibrated. `share` is that of the error's variance on the "
+        "line, at most 0.5 for calibrated draws, more for a regression. The last two are the R² "
+        "between the amplitude in lead I and in this lead, which a regression raises. Brackets: "
+        "95 % bootstrap interval over patients."
     )
     body = [row for method in found for row in _regression_rows(method, leads, kind)]
     title = f"Regression to the mean, {_REGRESSED[kind]} amplitudes, task {name}"

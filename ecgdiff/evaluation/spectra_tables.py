@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.evaluation.bootstrap import replicates
+from ecgdiff.evaluation.comonotone import left_out, without
 from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.scoring import densities, has_spectra
 from ecgdiff.evaluation.shape_tables import bracketed, ends
@@ -49,11 +50,11 @@ def averaged(rows: Sequence[Row]) -> dict[str, dict[str, SpectraComparison]]:
 
     Returns:
         By task and method the comparison, whose leads are the scored leads of the task; no task
-        and no method without a spectrum.
+        and no method without a spectrum, and none whose draws are no curves of an ECG.
     """
     return {
         name: {label: _comparison(*_stacked(these)) for label, these in methods.items()}
-        for name, methods in _by_method(rows).items()
+        for name, methods in _by_method(without(rows)).items()
     }
 
 
@@ -70,13 +71,15 @@ def spectra_tables(
     Returns:
         One table per task, none if no row has `spectra`; :func:`absent` says why.
     """
-    out = []
+    out, every = [], rows
+    rows = without(rows)
     for name, methods in _by_method(rows).items():
         body = [
             [label, str(len(these)), *_cells(these, resamples)] for label, these in methods.items()
         ]
         lost = lacking([row for row in rows if row["task"] == name], "spectra")
-        remarks = [*_DEFINITIONS, *lost]
+        curves = left_out((row["method"] for row in every if row["task"] == name), "no spectra")
+        remarks = [*_DEFINITIONS, *lost, *curves]
         out.append(Table(f"Spectra, task {name}", source(name, header), _HEAD, body, remarks))
     return out
 
@@ -90,6 +93,7 @@ def absent(rows: Sequence[Row]) -> str | None:
     Returns:
         A sentence, or None if each task that scores whole leads has spectra.
     """
+    rows = without(rows)
     found = _by_method(rows)
     tasks = dict.fromkeys(row["task"] for row in rows)
     missing = [name for name in tasks if name not in found and _scores_leads(TASKS[name])]

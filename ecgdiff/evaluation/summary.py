@@ -14,30 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgdiff.errors import DataError
-from ecgdiff.evaluation.benchmark import LEVELS, Method, Row, Rows, Settings
+from ecgdiff.evaluation.benchmark import LEVELS, Row
 from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.calibration import nominal_coverage, spread_skill
-from ecgdiff.evaluation.journal import failed, incomplete
-from ecgdiff.evaluation.tasks import Case, Task
+from ecgdiff.evaluation.journal import failed
 
 __all__ = [
     "COLUMNS",
     "DEFINITIONS",
     "Figures",
+    "amplitudes",
     "cell",
     "failures",
     "grid",
     "lacking",
     "main_table",
-    "markdown",
-    "report",
     "summarize",
 ]
 
 Figures = dict[str, Any]
 Array = NDArray[np.float64]
 PER_LEAD = "lead/"
-_WEIGHTED = " Records are weighted by their inverse inclusion probability."
 COVERAGES = tuple(f"coverage_{100 * level:.0f}" for level in LEVELS)
 AMPLITUDES = {"amplitude_ratio": "draws", "amplitude_ratio_mean": "mean of draws"}
 
@@ -188,66 +185,6 @@ def _entry(value: Array, low: Array, high: Array) -> list[dict[str, float]]:
     ]
 
 
-def report(
-    tasks: Sequence[Task],
-    methods: Mapping[str, Sequence[Method]],
-    cases: Sequence[Case],
-    rows: Rows,
-    settings: Settings,
-    *,
-    weights: Mapping[int, float] | None = None,
-    resamples: int = 1000,
-) -> Figures:
-    """Summarizes every method on every task.
-
-    Arguments:
-        tasks: The tasks.
-        methods: The methods of each task, by the task's name.
-        cases: The records; only their rows count.
-        rows: The finished rows.
-        settings: What the run was made with.
-        weights: The weight of each record by its number; all alike if None.
-        resamples: The number of bootstrap replicates.
-
-    Returns:
-        For each task what it is, the figures of its `methods`, and `failed`, if records of a
-        method, or parts of some, did: its figures are those of all records with scores, and with
-        fewer than two it has none.
-
-    Raises:
-        DataError: If a row is missing.
-    """
-    out: Figures = {}
-    for task in tasks:
-        out[task.name] = {**task.describe(), "methods": {}}
-        lost: Figures = {}
-        for method in methods[task.name]:
-            done = rows.of(task, method, settings)
-            if missing := [c.ecg_id for c in cases if c.ecg_id not in done]:
-                raise DataError(
-                    f"{rows.path}: {len(missing)} records of task {task.name}, method "
-                    f"{method.label} are missing (first: {missing[0]}). Run again to compute them."
-                )
-            these = [done[c.ecg_id] for c in cases]
-            good = [row for row in these if not failed(row)]
-            if any(map(incomplete, these)):
-                lost[method.label] = failures(these)
-            if len(good) < min(2, len(these)):
-                continue
-            out[task.name]["methods"][method.label] = {
-                "arguments": dict(method.arguments),
-                "calls": dict(zip(("forward", "vjp"), method.calls, strict=True)),
-                **summarize(
-                    good,
-                    task.scored_leads,
-                    weights=None if weights is None else [weights[r["ecg_id"]] for r in good],
-                    resamples=resamples,
-                ),
-            }
-        out[task.name] |= {"failed": lost} if lost else {}
-    return out
-
-
 def failures(rows: Sequence[Row]) -> str:
     """Says how many rows failed and why: "3 of 440 failed (3 OperatorError: ...)".
 
@@ -298,38 +235,6 @@ def _reasons(errors: Sequence[Mapping[str, str]]) -> str:
     return f" ({listed}{more})" if errors else ""
 
 
-def markdown(document: Mapping[str, Any]) -> str:
-    """Renders the document written by `python -m ecgdiff.evaluation` as Markdown.
-
-    Arguments:
-        document: It, as read from the JSON file.
-    """
-    records, settings = document["records"], document["settings"]
-    lines = [
-        "# First figures",
-        "",
-        f"`{document['command']}`",
-        "",
-        f"{len(records['ecg_ids'])} records ({records['name']}), {settings['draws']} draws, "
-        f"seed {settings['seed']}, noise {settings['noise']} mV, ecgdiff {settings['version']}, "
-        f"priors (SHA-256): {_priors(document)}. "
-        "Errors in mV; brackets: 95 % bootstrap interval over patients."
-        + (_WEIGHTED if records.get("inclusion") else ""),
-    ]
-    for name, task in document["tasks"].items():
-        lines += ["", f"## {name}", "", f"Observed: {task['observed']}. Scored: {task['scored']}."]
-        lines += ["", *main_table(task["methods"]), "", *_amplitude_table(task)]
-        lines += [f"\n`{label}`: {text}." for label, text in task.get("failed", {}).items()]
-    lines += ["", "## Definitions", ""]
-    lines += [f"- `{key}`: {text}" for key, text in document["definitions"].items()]
-    return "\n".join(lines) + "\n"
-
-
-def _priors(document: Mapping[str, Any]) -> str:
-    found = [f"{name} ({digest})" for name, digest in document["priors"].items()]
-    return ", ".join(found) or "none"
-
-
 def main_table(
     methods: Mapping[str, Figures], columns: Mapping[str, str] = COLUMNS, nominal: bool = True
 ) -> list[str]:
@@ -343,7 +248,7 @@ def main_table(
     head = ["method", *columns.values(), "calls (forward + vjp)", "s per record"]
     body = []
     for label, method in methods.items():
-        calls = "{forward} + {vjp}".format(**method["calls"])
+        calls = "{forward} + {vjp}".format(**method["calls"]) if "calls" in method else "-"
         cells = [cell(method, name, nominal) for name in columns]
         body.append([label, *cells, calls, f"{method['seconds']:.3g}"])
     return grid(head, body)
@@ -369,16 +274,25 @@ def cell(method: Figures, name: str, nominal: bool = True) -> str:
     return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(e["value"], e["low"], e["high"], d=digits)
 
 
-def _amplitude_table(task: Figures) -> list[str]:
-    head = ["amplitude variance ratio", *task["scored_leads"]]
+def amplitudes(methods: Mapping[str, Figures], leads: Sequence[str]) -> list[list[str]]:
+    """The lines of amplitude variance ratios by lead, of draws and of their mean.
+
+    Arguments:
+        methods: The figures of each, by its label; those without scores are left out.
+        leads: The scored leads.
+
+    Returns:
+        For each line the method and one cell per lead.
+    """
     body = []
-    for label, method in task["methods"].items():
+    for label, method in methods.items():
         for kind, title in AMPLITUDES.items():
-            if kind == "amplitude_ratio" or method["draws"] > 1:
-                entries = [method["per_lead"][lead][kind] for lead in task["scored_leads"]]
+            many = method["draws"] > 1
+            if kind in method["scores"] and (many or kind == "amplitude_ratio"):
+                entries = [method["per_lead"][lead][kind] for lead in leads]
                 cells = ["{value:.2f} [{low:.2f}, {high:.2f}]".format(**e) for e in entries]
-                body.append([label + (f", {title}" if method["draws"] > 1 else ""), *cells])
-    return grid(head, body)
+                body.append([label + (f", {title}" if many else ""), *cells])
+    return body
 
 
 def grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

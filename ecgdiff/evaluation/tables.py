@@ -1,4 +1,4 @@
-r"""Tables of an evaluation from its rows: errors, calibration; as Markdown and LaTeX.
+r"""Tables of an evaluation from its rows: errors, calibration, amplitudes; Markdown and LaTeX.
 
 Where records were included with different probabilities, each is weighted by the inverse of its
 own, so that the figures are those of the fold and not of the list. A method that failed on some
@@ -6,16 +6,26 @@ records is averaged over the others, and the table says so; it names, too, the p
 spectra, reading) that some of the others lack, which have scores all the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ecgdiff.errors import DataError
+from ecgdiff.evaluation import comonotone
 from ecgdiff.evaluation.journal import Row, failed, incomplete
-from ecgdiff.evaluation.summary import Figures, cell, failures, grid, summarize
+from ecgdiff.evaluation.summary import Figures, amplitudes, cell, failures, grid, summarize
 from ecgdiff.evaluation.tasks import TASKS
 
-__all__ = ["CALIBRATION", "ERRORS", "Table", "collect", "source", "tables"]
+__all__ = [
+    "CALIBRATION",
+    "ERRORS",
+    "Table",
+    "amplitude_remarks",
+    "collect",
+    "remarks",
+    "source",
+    "tables",
+]
 
 ERRORS = {
     "mae_draw": "MAE draw",
@@ -32,6 +42,11 @@ CALIBRATION = {
     "amplitude_ratio": "amplitude var. ratio",
     "amplitude_ratio_mean": "amplitude var. ratio, mean of draws",
 }
+_AMPLITUDE_RATIO = (
+    "Variance over records of the peak-to-peak amplitude of a lead, reconstructed over true; of "
+    "draws, computed for each draw number and then averaged. Target 1; the mean of the draws "
+    "regresses to the mean and stays below."
+)
 
 _ESCAPES = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -97,7 +112,8 @@ def collect(rows: Sequence[Row], *, resamples: int = 1000) -> dict[str, dict[str
     Returns:
         By task and method the figures of :func:`ecgdiff.evaluation.summary.summarize`, with
         `rows`, how many there are, `calls` per draw where rows have them, and `failed`, a text, if
-        some did, or a part of some. With fewer than two that did not, `scores` is empty.
+        some did, or a part of some. With fewer than two that did not, `scores` is empty. Draws
+        that are no curves of an ECG have no amplitude ratio; their mean has.
 
     Raises:
         DataError: If a task is unknown.
@@ -113,6 +129,9 @@ def collect(rows: Sequence[Row], *, resamples: int = 1000) -> dict[str, dict[str
             if len(good) > 1:
                 weights = [row["weight"] for row in good]
                 figures = summarize(good, task.scored_leads, weights=weights, resamples=resamples)
+            if label in comonotone.LABELS:
+                for scores in (figures["scores"], *figures.get("per_lead", {}).values()):
+                    scores.pop("amplitude_ratio", None)
             figures["rows"] = len(these)
             if "calls" in these[-1]:
                 figures["calls"] = these[-1]["calls"]
@@ -123,7 +142,7 @@ def collect(rows: Sequence[Row], *, resamples: int = 1000) -> dict[str, dict[str
 
 
 def tables(found: Mapping[str, Mapping[str, Figures]], header: Mapping[str, Any]) -> list[Table]:
-    """Makes the tables of errors and of calibration, for each task.
+    """Makes the tables of errors, of calibration and of amplitudes by lead, for each task.
 
     Arguments:
         found: The figures, from :func:`collect`.
@@ -132,7 +151,7 @@ def tables(found: Mapping[str, Mapping[str, Figures]], header: Mapping[str, Any]
     return [
         make(name, methods, header)
         for name, methods in found.items()
-        for make in (_error_table, _calibration_table)
+        for make in (_error_table, _calibration_table, _amplitude_table)
     ]
 
 
@@ -145,7 +164,7 @@ def _error_table(name: str, methods: Mapping[str, Figures], header: Mapping[str,
         cells = [cell(figures, score) for score in ERRORS]
         body.append([label, str(figures["records"]), *cells, calls, seconds])
     title = f"Reconstruction errors in mV, task {name}"
-    return Table(title, source(name, header), head, body, _remarks(methods, header))
+    return Table(title, source(name, header), head, body, _lost(methods, header))
 
 
 def _calibration_table(
@@ -157,7 +176,19 @@ def _calibration_table(
         for label, figures in methods.items()
     ]
     title = f"Calibration, task {name}"
-    return Table(title, source(name, header), head, body, _remarks(methods, header))
+    lost = [*_lost(methods, header), *amplitude_remarks(methods)]
+    return Table(title, source(name, header), head, body, lost)
+
+
+def _amplitude_table(
+    name: str, methods: Mapping[str, Figures], header: Mapping[str, Any]
+) -> Table:
+    leads = TASKS[name].scored_leads
+    note = f"{source(name, header)} {_AMPLITUDE_RATIO}"
+    body = amplitudes(methods, leads)
+    title = f"Amplitude variance ratios by lead, task {name}"
+    lost = [*_lost(methods, header), *amplitude_remarks(methods)]
+    return Table(title, note, ["method", *leads], body, lost)
 
 
 def source(name: str, header: Mapping[str, Any]) -> str:
@@ -187,9 +218,17 @@ def source(name: str, header: Mapping[str, Any]) -> str:
     )
 
 
-def _remarks(methods: Mapping[str, Figures], header: Mapping[str, Any]) -> list[str]:
-    """Which records the figures lack, and why."""
-    count = len(header["records"]["ecg_ids"])
+def _lost(methods: Mapping[str, Figures], header: Mapping[str, Any]) -> list[str]:
+    return remarks(methods, len(header["records"]["ecg_ids"]))
+
+
+def remarks(methods: Mapping[str, Figures], count: int) -> list[str]:
+    """Says which records the figures lack, and why: some sentences for each method.
+
+    Arguments:
+        methods: The figures by method, from :func:`collect`.
+        count: How many records the list has.
+    """
     out = []
     for label, figures in methods.items():
         if "failed" in figures:
@@ -197,3 +236,8 @@ def _remarks(methods: Mapping[str, Figures], header: Mapping[str, Any]) -> list[
         if figures["rows"] < count:
             out.append(f"`{label}`: {count - figures['rows']} of {count} not computed yet.")
     return out
+
+
+def amplitude_remarks(methods: Iterable[str]) -> list[str]:
+    """Says which of some methods have no amplitude ratio, and why."""
+    return comonotone.left_out(methods, "no amplitude ratio of draws")

@@ -2,12 +2,14 @@
 
 Rows cost from microseconds (a mean) to minutes (a sampler with hundreds of gradients), and come
 method by method, so the rate of the rows so far says little. Each task and method is therefore
-extrapolated from the mean of its own rows; one without rows yet from its number of network calls
-and the seconds per call of the others.
+extrapolated from the mean of its own rows, each with all that is measured on it (a classifier's
+reading or the morphology of ten draws can take longer than a fast method). One without rows yet is
+estimated from its number of network calls and the seconds per call of the others, and what is
+measured from the other methods of its task.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ecgdiff.evaluation.journal import Row, failed
 
@@ -35,6 +37,7 @@ class TimeLeft:
     ) -> None:
         self.todo, self.calls, self.workers = dict(todo), dict(calls), workers
         self._times: dict[Key, list[float]] = defaultdict(list)
+        self._measuring: dict[Key, list[float]] = defaultdict(list)
         for row in finished:
             self._time(row)
 
@@ -45,11 +48,15 @@ class TimeLeft:
 
     def _time(self, row: Row) -> None:
         if not failed(row):
-            self._times[row["task"], row["method"]].append(row["seconds"])
+            key = row["task"], row["method"]
+            self._times[key].append(row["seconds"])
+            # Older rows do not tell; a mean over those that do is not pulled down by them.
+            if "job_seconds" in row:
+                self._measuring[key].append(max(row["job_seconds"] - row["seconds"], 0.0))
 
     def seconds(self) -> float | None:
         """The estimate in seconds; None as long as nothing is known of what is to be done."""
-        mean = {key: sum(times) / len(times) for key, times in self._times.items()}
+        mean = {key: _mean(times) for key, times in self._times.items()}
         known = sum(self.calls.get(key, 0) for key in mean)
         spent = sum(mean[key] for key in mean if self.calls.get(key, 0))
         rate = spent / known if known else None
@@ -57,5 +64,17 @@ class TimeLeft:
         for key, count in self.todo.items():
             if count and key not in mean and self.calls[key] and rate is None:
                 return None
-            total += count * mean.get(key, self.calls[key] * (rate or 0.0))
+            sampling = mean.get(key, self.calls[key] * (rate or 0.0))
+            total += count * (sampling + self._measured(key))
         return total / self.workers
+
+    def _measured(self, key: Key) -> float:
+        """What is measured on a row of a task and method, or else of the task, in seconds."""
+        if times := self._measuring.get(key):
+            return _mean(times)
+        of_task = [_mean(times) for (task, _), times in self._measuring.items() if task == key[0]]
+        return _mean(of_task) if of_task else 0.0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

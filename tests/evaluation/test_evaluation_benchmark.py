@@ -1,6 +1,7 @@
 """The runner on a Gaussian prior: exact draws are calibrated, and no row is lost or doubled."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.errors import DataError
 from ecgdiff.evaluation import benchmark
 from ecgdiff.evaluation.benchmark import Row, Rows, SamplerMethod, Settings, run
+from ecgdiff.evaluation.first_figures import markdown, report
 from ecgdiff.evaluation.journal import failed, incomplete, latest
-from ecgdiff.evaluation.summary import DEFINITIONS, lacking, markdown, report, summarize
+from ecgdiff.evaluation.summary import DEFINITIONS, Figures, lacking, summarize
 from ecgdiff.evaluation.tables import collect
 from ecgdiff.evaluation.tasks import (
     PAPER_TASKS,
@@ -126,11 +128,20 @@ class Counting:
         return [np.zeros((1, *p.y.shape)) for p in problems]
 
 
+def reported(
+    tasks: Sequence[Task], methods: Mapping[str, Any], count: int, rows: Rows, resamples: int = 5
+) -> Figures:
+    """The figures of what the journal holds, all records alike."""
+    found = [{**row, "weight": 1.0} for row in latest(rows.rows)]
+    arguments = {name: {m.label: m.arguments for m in these} for name, these in methods.items()}
+    return report(tasks, found, count, arguments, resamples=resamples)
+
+
 def test_exact_draws_are_calibrated(prior: FakePrior, cases: list[Case], tmp_path: Path) -> None:
     rows = Rows(tmp_path / "rows.jsonl")
     methods = every(method(prior), method(prior, "narrow", 0.5))
     assert len(list(run(TASKS, methods, cases, rows, SETTINGS, batch=60))) == 480
-    figures = report(TASKS, methods, cases, rows, SETTINGS, resamples=50)
+    figures = reported(TASKS, methods, 120, rows, 50)
     for task in TASKS:
         good, narrow = (figures[task.name]["methods"][m] for m in ("exact", "narrow"))
         nominal = {"coverage_90": 9 / 11, "coverage_80": 0.8, "coverage_50": 0.5}
@@ -200,10 +211,16 @@ def test_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
 
 
 def test_report_names_missing_rows(cases: list[Case], tmp_path: Path) -> None:
-    rows, methods = Rows(tmp_path / "rows.jsonl"), every(Counting())
-    list(run(TASKS, methods, cases[:3], rows, SETTINGS))
-    with pytest.raises(DataError, match="117 records of task leads"):
-        report(TASKS, methods, cases, rows, SETTINGS)
+    rows, methods = Rows(tmp_path / "rows.jsonl"), every(Counting(), Counting(label="one"))
+    list(run(TASKS, every(Counting()), cases[:3], rows, SETTINGS))
+    list(run(TASKS, every(Counting(label="one")), cases[:1], rows, SETTINGS))
+    found = reported(TASKS, methods, 120, rows)["leads"]
+    assert found["remarks"] == [
+        "`zero`: 117 of 120 not computed yet.",
+        "`one`: 119 of 120 not computed yet.",
+    ]
+    assert list(found["methods"]) == ["zero"]  # one record has no figures
+    assert found["methods"]["zero"]["records"] == 3
 
 
 FAILING = "ptbxl-3"
@@ -236,11 +253,11 @@ def test_failed_records_are_rows_with_their_reason(
     assert [(r["task"], r["ecg_id"]) for r in lost] == [("leads", 3), ("block", 3)]
     assert lost[0]["error"] == {"type": "RuntimeError", "message": "no electricity"}
     assert "scores" not in lost[0]
-    figures = report(TASKS, every(Broken()), cases[:8], Rows(path), SETTINGS, resamples=5)
+    figures = reported(TASKS, every(Broken()), 8, Rows(path))
     assert figures["leads"]["methods"]["broken"]["records"] == 7
-    assert figures["leads"]["failed"] == {
-        "broken": "1 of 8 failed (1 RuntimeError: no electricity)"
-    }
+    assert figures["leads"]["remarks"] == [
+        "`broken`: 1 of 8 failed (1 RuntimeError: no electricity)."
+    ]
 
 
 def test_failed_records_are_computed_again_only_on_request(
@@ -275,9 +292,9 @@ def test_a_method_that_always_fails_has_no_figures_but_is_named(
 ) -> None:
     rows, methods = Rows(tmp_path / "rows.jsonl"), every(Broken(all=True), Counting())
     list(run(TASKS, methods, cases[:4], rows, SETTINGS, keep_errors=True))
-    figures = report(TASKS, methods, cases[:4], rows, SETTINGS, resamples=5)
+    figures = reported(TASKS, methods, 4, rows)
     assert list(figures["leads"]["methods"]) == ["zero"]
-    assert figures["leads"]["failed"]["broken"].startswith("4 of 4 failed")
+    assert figures["leads"]["remarks"][0].startswith("`broken`: 4 of 4 failed")
 
 
 class Blind:
@@ -360,9 +377,9 @@ def test_a_part_that_fails_costs_neither_scores_nor_the_other_parts(
         "0 of 5 failed; 2 of 5 without shape (2 ValueError: no shape); 1 of 5 without "
         "probabilities (1 RuntimeError: cannot read)"
     )
-    figures = report([LEADS], methods, records, Rows(path), PARTS, resamples=5)["leads"]
+    figures = reported([LEADS], methods, 5, Rows(path))["leads"]
     assert figures["methods"]["marked"]["records"] == 5
-    assert figures["failed"] == {"marked": expected}
+    assert figures["remarks"] == [f"`marked`: {expected}."]
     found = collect([{**r, "weight": 1.0} for r in rows], resamples=5)["leads"]["marked"]
     assert (found["records"], found["rows"], found["failed"]) == (5, 5, expected)
     assert lacking(rows, "spectra") == []
@@ -389,6 +406,59 @@ def test_rows_that_failed_in_part_are_computed_again_only_on_request(
     assert [r["ecg_id"] for r in healed] == [1, 3]
     assert not any(map(incomplete, latest(Rows(path).rows)))
     assert len(latest(Rows(path).rows)) == 4
+
+
+class Slow(Blind):
+    """A classifier that takes its time."""
+
+    def probabilities(self, signal: NDArray[np.floating], /) -> NDArray[np.floating]:
+        time.sleep(0.05)
+        return super().probabilities(signal)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_row_tells_the_time_of_the_method_and_of_all(batch: int, tmp_path: Path) -> None:
+    settings, methods = replace(SETTINGS, reader="slow"), {"leads": [Counting()]}
+    rows = Rows(tmp_path / "rows.jsonl")
+    for row in run([LEADS], methods, ten_seconds(3), rows, settings, batch=batch, reader=Slow()):
+        assert row["seconds"] < 0.05 <= row["job_seconds"]
+
+
+@dataclass
+class Diverging(Counting):
+    """Ends beyond all bounds on two records, in numbers that are finite."""
+
+    label: str = "diverging"
+
+    def __call__(self, problems: Sequence[Problem]) -> list[NDArray[np.floating]]:
+        out = super().__call__(problems)
+        for x, p in zip(out, problems, strict=True):
+            x += {"ptbxl-1": 1e37, "ptbxl-2": 1e10}.get(p.name, 0.0)
+        return [x.astype(np.float32) for x in out]
+
+
+class Confused:
+    """A classifier that answers with no number."""
+
+    classes = ("CRBBB",)
+
+    def probabilities(self, signal: NDArray[np.floating], /) -> NDArray[np.floating]:
+        return np.full((len(signal), 1), np.nan)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_draws_that_diverged_are_failed_rows_and_stop_no_run(batch: int, tmp_path: Path) -> None:
+    path, settings = tmp_path / "rows.jsonl", replace(SETTINGS, reader="confused", spectra=True)
+    methods, records = {"leads": [Diverging()]}, ten_seconds(4)
+    keep: dict[str, Any] = {"batch": batch, "keep_errors": True, "reader": Confused()}
+    rows = list(run([LEADS], methods, records, Rows(path), settings, **keep))
+    assert [failed(row) for row in rows] == [False, True, True, False]
+    assert "1e+37 mV" in rows[1]["error"]["message"]
+    assert "1e+10 mV" in rows[2]["error"]["message"]
+    for row in (rows[0], rows[3]):
+        assert {"scores", "spectra"} < set(row)
+        assert "not finite" in row["failed_parts"]["probabilities"]["message"]
+    assert list(run([LEADS], methods, records, Rows(path), settings, **keep)) == []
 
 
 GOLDEN = {"leads": "62ba2e5e4cd22b39", "block": "baaefc2d3a5822e2"}
@@ -427,9 +497,9 @@ def test_summary_needs_two_records() -> None:
 def test_markdown_shows_every_method(prior: FakePrior, cases: list[Case], tmp_path: Path) -> None:
     rows, methods = Rows(tmp_path / "rows.jsonl"), every(method(prior), Counting(), Broken())
     list(run(TASKS, methods, cases[:6], rows, SETTINGS, keep_errors=True))
-    tasks = report(TASKS, methods, cases[:6], rows, SETTINGS, resamples=20)
+    tasks = reported(TASKS, methods, 6, rows, 20)
     document = {
-        "command": "python -m ecgdiff.evaluation",
+        "commands": ["python -m ecgdiff.evaluation"],
         "settings": {"draws": DRAWS, "seed": 0, "noise": 0.1, "version": "test"},
         "priors": {"fake": "none"},
         "records": {"name": "six", "ecg_ids": list(range(6))},

@@ -21,8 +21,11 @@ from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.errors import DataError
 from ecgdiff.evaluation import __main__ as command
 from ecgdiff.evaluation import running
+from ecgdiff.evaluation.folder import locked
 from ecgdiff.evaluation.parquet import read_header, read_rows, write_rows
 from ecgdiff.evaluation.records import draw_list, read_list
+from ecgdiff.models.checkpoint import save_checkpoint
+from ecgdiff.models.unet1d import UNet1d
 
 pytest.importorskip("pyarrow")
 
@@ -97,7 +100,7 @@ def test_command_writes_and_resumes(
     assert list(methods) == ["surrogate:steps=2", "gaussian", "mean", "ridge", "neighbors"]
     assert methods["surrogate:steps=2"]["arguments"]["steps"] == 2
     assert methods["surrogate:steps=2"]["calls"] == {"forward": 2, "vjp": 0}
-    assert "--root PTBXL_DIR" in document["command"]
+    assert all("--root PTBXL_DIR" in command for command in document["commands"])
     assert (out / "first_figures.md").read_text(encoding="utf-8") in capsys.readouterr().out
 
 
@@ -129,7 +132,7 @@ def test_samplers_without_controls(arguments: list[str], tmp_path: Path) -> None
     assert command.main([*arguments, "--limit", "2", "--no-controls"]) == 0
     document = json.loads((tmp_path / "out" / "first_figures.json").read_text(encoding="utf-8"))
     assert list(document["tasks"]["leads"]["methods"]) == ["surrogate:steps=2"]
-    assert "--no-controls" in document["command"]
+    assert ["--no-controls" in command for command in document["commands"]] == [True]
 
 
 def test_a_prior_of_ones_own_has_rows_of_its_own(
@@ -169,7 +172,8 @@ def test_parquet_holds_the_journal_and_what_is_known_of_records(
     assert command.main([*arguments, "--limit", "2"]) == 0  # more methods, fewer records
     out = tmp_path / "out"
     lines = (out / "first_figures.jsonl").read_text(encoding="utf-8").splitlines()
-    journal = [row for row in map(json.loads, lines) if row["ecg_id"] < 102]
+    journal = list(map(json.loads, lines))
+    assert len(journal) == 3 + 4 * 2
     found = read_rows(out / "rows.parquet")
     assert [row.pop("statements") for row in found[:2]] == [["NORM"], ["CRBBB"]]
     for row in found:
@@ -178,7 +182,7 @@ def test_parquet_holds_the_journal_and_what_is_known_of_records(
     assert found == journal
     header = read_header(out / "rows.parquet")
     assert len(header["commands"]) == 2
-    assert header["records"]["ecg_ids"] == [100, 101]
+    assert header["records"]["ecg_ids"] == [100, 101, 102]  # the list, whatever the limit
     assert header["settings"]["draws"] == 3
 
 
@@ -207,7 +211,7 @@ def test_table_and_figure_of_a_weighted_run(
     assert "1 taken with certainty, 2 drawn" in text
     latex = ["--format", "latex", "--out", str(tmp_path / "t.tex"), "--resamples", "9"]
     assert command.main(["table", rows, *latex]) == 0
-    assert (tmp_path / "t.tex").read_text(encoding="utf-8").count(r"\begin{tabular}") == 3
+    assert (tmp_path / "t.tex").read_text(encoding="utf-8").count(r"\begin{tabular}") == 4
     page = tmp_path / "f.html"
     assert command.main(["figure", rows, "--out", str(page), "--resamples", "9"]) == 0
     assert "surrogate:steps=2" in page.read_text(encoding="utf-8")
@@ -312,7 +316,7 @@ def test_morphology_is_measured_on_request(
     # The records are white noise, in which there are no beats.
     assert "3 of 3 records, counted as not measured: No beats in the observed lead I" in text
     assert "| surrogate:steps=2 | QRS, ms | 0 | - | - | 100.0 |" in text
-    assert text.count("\n## ") == 7  # and one at the begin
+    assert text.count("\n## ") == 8  # and one at the begin
     assert command.main([*arguments, "--no-controls"]) == 1
     assert "other settings" in capsys.readouterr().err
 
@@ -341,6 +345,116 @@ def test_a_stopped_run_says_how_to_go_on(
     monkeypatch.setattr(running, "run", stop)
     assert command.main(arguments) == 130
     assert "run again" in capsys.readouterr().err
+
+
+def test_another_list_needs_another_folder(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = [*arguments, "--no-controls"]
+    assert command.main([*mine, "--limit", "2"]) == 0
+    out, chosen = tmp_path / "out", read_list(tmp_path / "list.json")
+    before = (out / "first_figures.jsonl").read_bytes()
+    others = (
+        replace(chosen, ecg_ids=chosen.ecg_ids[:2]),
+        replace(chosen, inclusion=(1.0, 1.0, 0.5)),
+        replace(chosen, name="other"),
+    )
+    for other in others:
+        other.write(tmp_path / "list.json")
+        for path in (out / "rows.parquet", out / "run.json"):
+            assert command.main(mine) == 1
+            said = capsys.readouterr().err
+            assert f"{path} belongs to rows of the list fold10_3 (3 records)" in said
+            path.rename(tmp_path / path.name)  # then by run.json alone, as if it was killed
+        for path in (out / "rows.parquet", out / "run.json"):
+            (tmp_path / path.name).rename(path)
+    assert (out / "first_figures.jsonl").read_bytes() == before
+    chosen.write(tmp_path / "list.json")
+    assert command.main(mine) == 0
+    assert len(read_rows(out / "rows.parquet")) == 3
+
+
+def test_a_limit_changes_no_weight_and_drops_no_row(arguments: list[str], tmp_path: Path) -> None:
+    chosen = replace(read_list(tmp_path / "list.json"), inclusion=(0.25, 1.0, 0.5))
+    chosen.write(tmp_path / "list.json")
+    mine, path = [*arguments, "--no-controls"], tmp_path / "out" / "rows.parquet"
+    assert command.main([*mine, "--limit", "1"]) == 0
+    assert [row["weight"] for row in read_rows(path)] == [4.0]
+    assert command.main(mine) == 0
+    assert command.main([*mine, "--limit", "1"]) == 0
+    assert [row["weight"] for row in read_rows(path)] == [4.0, 1.0, 2.0]
+    assert read_header(path)["records"]["inclusion"] == [0.25, 1.0, 0.5]
+
+
+def test_the_first_figures_are_those_of_all_methods_of_the_folder(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    assert command.main([*arguments, "--no-controls"]) == 0
+    others = [*arguments[:-1], "ddnm:steps=2", "--no-controls", "--limit", "2"]
+    assert command.main(others) == 0
+    out = tmp_path / "out"
+    document = json.loads((out / "first_figures.json").read_text(encoding="utf-8"))
+    found = document["tasks"]["leads"]
+    assert {m: f["records"] for m, f in found["methods"].items()} == {
+        "surrogate:steps=2": 3,
+        "ddnm:steps=2": 2,
+    }
+    assert all(f["arguments"]["steps"] == 2 for f in found["methods"].values())
+    assert found["remarks"] == ["`ddnm:steps=2`: 1 of 3 not computed yet."]
+    assert len(document["commands"]) == 2
+    text = (out / "first_figures.md").read_text(encoding="utf-8")
+    assert "| surrogate:steps=2 |" in text and "1 of 3 not computed yet." in text
+
+
+def test_unets_that_are_named_run_without_the_other_controls(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "unet"
+    net = UNet1d(8, 1, [4, 4], 3)
+    half = {k: v.half() if v.ndim == 3 else v for k, v in net.state_dict().items()}
+    network = {"channels": 8, "curves": 1, "widths": [4, 4], "kernel": 3}
+    config = {"network": network, "levels": [], "scale_mv": 0.236}
+    save_checkpoint(folder, config, half, "# a card\n")
+    named = [*arguments[:-2], "--no-controls", "--unet", str(folder), "--limit", "2"]
+    assert command.main(named) == 0
+    assert {row["method"] for row in read_rows(tmp_path / "out" / "rows.parquet")} == {"unet"}
+    args = command._parser().parse_args([*named, "--task", "all"])
+    offered = running._methods(args, SmallData(), running.CHOICES["all"], [])
+    assert {name for name, methods in offered.items() if methods} == {
+        "leads",
+        "block",
+        "precordial",
+    }
+
+
+def test_a_refused_run_leaves_the_notes_of_the_folder_as_they_are(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mine, notes = [*arguments, "--no-controls", "--limit", "1"], tmp_path / "out" / "run.json"
+    assert command.main(mine) == 0
+    before = notes.read_bytes()
+    load = running.load_prior
+    other = {"config": {"sha256": "another"}}
+    monkeypatch.setattr(
+        running, "load_prior", lambda name: SimpleNamespace(**{**vars(load(name)), **other})
+    )
+    assert command.main(mine) == 1
+    assert "made with other settings (fingerprint" in capsys.readouterr().err
+    assert notes.read_bytes() == before
+
+
+def test_two_runs_do_not_share_a_folder(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fcntl")
+    mine = [*arguments, "--no-controls", "--limit", "1"]
+    with locked(tmp_path / "out"):
+        assert command.main(mine) == 1
+    assert f"Another run is at work in {tmp_path / 'out'}" in capsys.readouterr().err
+    assert command.main(mine) == 0
 
 
 def test_a_run_that_was_killed_keeps_its_settings(

@@ -51,6 +51,26 @@ def test_score_refuses_diverged_draws() -> None:
         score(np.full((2, 1, 4), np.nan), np.zeros((1, 4)), np.ones((1, 4), dtype=bool))
 
 
+@pytest.mark.parametrize("value", [100.5, -1e3, 1e10, 1e37])
+def test_score_refuses_finite_draws_that_no_ecg_is(value: float) -> None:
+    draws, truth, scored = np.zeros((2, 2, 4)), np.zeros((2, 4)), np.zeros((2, 4), dtype=bool)
+    scored[1] = True
+    draws[1, 0, 2] = value  # where nothing is scored: a classifier would read it
+    with pytest.raises(EcgDiffError, match=r"reaches .* mV.*diverged"):
+        score(draws, truth, scored)
+    draws[1, 0, 2] = 99.0
+    assert score(draws, truth, scored)["crps"] == [0.0]
+
+
+def test_probabilities_that_are_not_finite_are_refused() -> None:
+    case = Case(7, 7, np.zeros((8, 1000), dtype=np.float32))
+    p = problem(TASKS["leads"], case, 0, 0.02)
+    draws = np.zeros((2, 8, 1000))
+    draws[1, 1] = np.nan  # becomes the probability of CLBBB, from lead V1, or NORM, from lead II
+    with pytest.raises(EcgDiffError, match="probabilities that are not finite"):
+        read(Levels(), draws, p, TASKS["leads"].masks(case, 0)[1])
+
+
 def test_ranks_by_brute_force() -> None:
     rng = np.random.default_rng(2)
     draws, truth = rng.normal(size=(4, 3, 50)), rng.normal(size=(3, 50))

@@ -9,6 +9,7 @@ import pytest
 
 from ecgdiff.errors import DataError
 from ecgdiff.evaluation.figures import figure
+from ecgdiff.evaluation.first_figures import report
 from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.scoring import score
 from ecgdiff.evaluation.summary import summarize
@@ -87,15 +88,17 @@ def test_markdown_tables(found: dict[str, Any], header: dict[str, Any]) -> None:
     assert [t.title for t in made] == [
         "Reconstruction errors in mV, task leads",
         "Calibration, task leads",
+        "Amplitude variance ratios by lead, task leads",
         "Reconstruction errors in mV, task precordial",
         "Calibration, task precordial",
+        "Amplitude variance ratios by lead, task precordial",
     ]
     text = made[0].markdown()
     assert "8 records of fold 10 (`eight`) (4 taken with certainty, 4 drawn), weighted" in text
     assert f"as good as {(4 * 1 + 4 * 10) ** 2 / (4 * 1 + 4 * 100):.0f} records" in text
     assert "`mgps:steps=50`: 2 of 8 failed (2 EcgDiffError: diverged)." in text
-    assert "`ridge`: 1 of 8 not computed yet." in made[2].markdown()
-    assert "| ridge | 7 |" in made[2].markdown()
+    assert "`ridge`: 1 of 8 not computed yet." in made[3].markdown()
+    assert "| ridge | 7 |" in made[3].markdown()
     (line,) = [x for x in text.splitlines() if x.startswith("| mgps")]
     e = found["leads"]["mgps:steps=50"]["scores"]["rmse_mean"]
     assert f"{e['value']:.4f} [{e['low']:.4f}, {e['high']:.4f}]" in line
@@ -108,6 +111,38 @@ def test_markdown_tables(found: dict[str, Any], header: dict[str, Any]) -> None:
     assert len(made[1].head) == len(CALIBRATION) + 2
 
 
+def test_amplitude_ratios_are_shown_for_each_lead(
+    found: dict[str, Any], header: dict[str, Any]
+) -> None:
+    table = tables(found, header)[2]
+    leads = TASKS["leads"].scored_leads
+    assert table.head == ["method", *leads]
+    lines = {line[0]: line[1:] for line in table.body}
+    assert list(lines) == ["mgps:steps=50, draws", "mgps:steps=50, mean of draws", "ridge"]
+    for label, key in (("draws", "amplitude_ratio"), ("mean of draws", "amplitude_ratio_mean")):
+        entries = [found["leads"]["mgps:steps=50"]["per_lead"][lead][key] for lead in leads]
+        expected = ["{value:.2f} [{low:.2f}, {high:.2f}]".format(**e) for e in entries]
+        assert lines[f"mgps:steps=50, {label}"] == expected
+    text = table.markdown()
+    assert "Target 1" in text and "2 of 8 failed" in text
+
+
+def test_comonotone_curves_have_no_amplitude_ratio(header: dict[str, Any]) -> None:
+    some = [row("leads", "quantile-unet", k, DRAWS) for k in range(COUNT)]
+    found = collect(some, resamples=5)
+    errors, calibration, ratios = tables(found, header)
+    line = dict(zip(calibration.head, calibration.body[0], strict=True))
+    assert line["amplitude var. ratio"] == "-"
+    assert line["amplitude var. ratio, mean of draws"] != "-"
+    assert "nominal 50.0" in line["50 % band"]
+    assert [cells[0] for cells in ratios.body] == ["quantile-unet, mean of draws"]
+    said = "`quantile-unet`: no amplitude ratio of draws, because"
+    assert [said in t.markdown() for t in (errors, calibration, ratios)] == [False, True, True]
+    page = report([TASKS["leads"]], some, COUNT, {}, resamples=2)["leads"]
+    assert "amplitude_ratio" not in page["methods"]["quantile-unet"]["scores"]
+    assert page["remarks"][0].startswith(said)
+
+
 def test_latex_tables_escape_what_is_special(
     found: dict[str, Any], header: dict[str, Any]
 ) -> None:
@@ -118,7 +153,7 @@ def test_latex_tables_escape_what_is_special(
     for line in [x for x in text.splitlines() if x.startswith("mgps")]:
         assert line.endswith(r" \\")
     for name in ("table", "tabular"):
-        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 4
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 6
     columns = re.findall(r"\\begin\{tabular\}\{(\w+)\}", text)
     assert columns[0] == "l" + "r" * (len(ERRORS) + 3)
 

@@ -37,3 +37,21 @@ def test_workers_share_the_work_and_failures_take_no_time() -> None:
     estimate = left({"slow": 4}, row("slow", 10), workers=2)
     estimate.add({**row("slow", 0.01), "error": {"type": "E", "message": "m"}})
     assert estimate.seconds() == pytest.approx(3 * 10 / 2)
+
+
+def whole(method: str, seconds: float, job: float) -> dict[str, object]:
+    return {**row(method, seconds), "job_seconds": job}
+
+
+def test_what_is_measured_on_draws_takes_its_time() -> None:
+    estimate = left({"fast": 3}, whole("fast", 1, 4), whole("fast", 1, 6))
+    assert estimate.seconds() == pytest.approx(3 * 5)
+    estimate = left({"fast": 3}, row("fast", 1), whole("fast", 1, 5))  # one of an older run
+    assert estimate.seconds() == pytest.approx(3 * 5)
+
+
+def test_a_method_not_yet_seen_is_measured_as_the_others_of_its_task() -> None:
+    estimate = left({"slow": 4, "mean": 2}, whole("fast", 3, 5), whole("fast", 3, 5))
+    assert estimate.seconds() == pytest.approx(4 * (100 * 3 / 10 + 2) + 2 * 2)
+    other = {**whole("fast", 3, 5), "task": "block"}
+    assert left({"mean": 2}, other).seconds() == 0

@@ -1,6 +1,7 @@
 """From the rows of a run to Table 5: the right records, thresholds and refusals."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from ecgdiff.classifier import Classifier
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.errors import DataError
+from ecgdiff.evaluation import __main__ as command
 from ecgdiff.evaluation import reading_report
 from ecgdiff.evaluation.parquet import write_rows
 from ecgdiff.evaluation.reading_figure import figure
 from ecgdiff.evaluation.reading_report import report
+from ecgdiff.evaluation.tables import Table
 from ecgdiff.evaluation.tasks import Case
 from ecgdiff.experiments.figure import write_figure
 
@@ -65,17 +68,23 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(
     path: Path,
     methods: dict[str, Any],
+    /,
     *,
     fold: int = 10,
     reader: str = "default",
     lost: int = 0,
     unread: Sequence[int] = (),
+    tasks: Sequence[str] = ("leads",),
+    missing: Sequence[tuple[str, str, int]] = (),
+    **changed: Any,
 ) -> Path:
     """The rows of a run in which a method gives each record the probability of its function."""
     rows: list[dict[str, Any]] = []
-    for name, probability in methods.items():
+    for task, (name, probability) in product(tasks, methods.items()):
         for k in IDS:
-            row: dict[str, Any] = {"task": "leads", "method": name, "ecg_id": k, "patient_id": k}
+            if (task, name, k) in missing:
+                continue
+            row: dict[str, Any] = {"task": task, "method": name, "ecg_id": k, "patient_id": k}
             row |= {"weight": 2.0, "statements": sorted(MADE[k])}
             if k == lost and name == "conditional":
                 row["error"] = {"type": "ValueError", "message": "failed"}
@@ -92,11 +101,18 @@ def run(
             "noise": 0.001,
             "draws": 3,
             "reader": f"{reader} sum-of-{reader}",
+            **{k: v for k, v in changed.items() if k in ("draws", "noise")},
         },
+        **{k: v for k, v in changed.items() if k in ("priors", "methods")},
         "records": {"name": "some", "fold": fold, "seed": 0, "rule": "r", "ecg_ids": list(IDS)},
     }
     write_rows(path, rows, header)
     return path
+
+
+def judged(*given: Any, **options: Any) -> tuple[dict[str, Any], list[Table]]:
+    made = report(*given, **options)
+    return made.figures, made.tables
 
 
 def sure(made: bool) -> float:
@@ -109,7 +125,7 @@ def timid(made: bool) -> float:
 
 def test_methods_and_controls_are_judged_on_the_same_records(tmp_path: Path) -> None:
     rows = run(tmp_path / "r.parquet", {"conditional": sure, "timid": timid}, lost=3)
-    found, tables = report(rows, "", resamples=10)
+    found, tables = judged(rows, "", resamples=10)
     assert list(found) == ["leads"]
     methods = found["leads"]
     assert list(methods) == [
@@ -137,7 +153,7 @@ def test_records_that_could_not_be_read_are_left_out_and_counted(tmp_path: Path)
     methods = {"conditional": sure, "timid": timid}
     rows = run(tmp_path / "r.parquet", methods, lost=3, unread=(5, 6))
     own = run(tmp_path / "9.parquet", methods, fold=9, unread=IDS)
-    found, tables = report(rows, "", own=own, resamples=5)
+    found, tables = judged(rows, "", own=own, resamples=5)
     note = tables[0].note
     assert "37 records of fold 10" in note
     assert "1 records on which a method failed are left out" in note
@@ -153,7 +169,7 @@ def test_records_that_could_not_be_read_are_left_out_and_counted(tmp_path: Path)
 
 def test_the_figure_has_a_point_for_every_figure(tmp_path: Path) -> None:
     rows = run(tmp_path / "r.parquet", {"conditional": sure, "timid": timid})
-    found, _ = report(rows, "", resamples=10)
+    found = report(rows, "", resamples=10).figures
     made = figure(found)
     assert len(made["data"]) == 2 * len(CONDITIONS)
     for trace in made["data"]:
@@ -170,7 +186,7 @@ def test_the_figure_has_a_point_for_every_figure(tmp_path: Path) -> None:
 def test_thresholds_may_be_chosen_on_reconstructions_of_fold_nine(tmp_path: Path) -> None:
     rows = run(tmp_path / "10.parquet", {"conditional": sure, "timid": timid})
     own = run(tmp_path / "9.parquet", {"timid": timid}, fold=9)
-    found, tables = report(rows, "", own=own, resamples=5)
+    found, tables = judged(rows, "", own=own, resamples=5)
     assert found["leads"]["timid"]["own youden"]["value"] == [1.0] * 4
     assert "own youden" not in found["leads"]["conditional"]
     assert "own Youden" in tables[0].markdown()
@@ -185,3 +201,97 @@ def test_runs_that_cannot_be_judged_are_refused(tmp_path: Path) -> None:
     rows = run(tmp_path / "r.parquet", {"timid": timid})
     with pytest.raises(DataError, match="no method 'conditional' on task leads"):
         report(rows, "")
+
+
+PRIORS = {"inpainting": "abc", "default": "def"}
+STEPS = {"leads": {"timid": {"steps": 2}, "conditional": {"model": "abc"}}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"draws": 5}, "draws: 5 there, 3 here"),
+        ({"noise": 0.1}, "noise: 0.1 there, 0.001 here"),
+        ({"priors": {**PRIORS, "inpainting": "other"}}, "prior inpainting: other there, abc here"),
+        ({"methods": {"leads": {"conditional": {"model": "x"}}}}, "model: x there, abc here"),
+    ],
+)
+def test_thresholds_are_those_of_the_same_method(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    given: dict[str, Any] = {"priors": PRIORS, "methods": STEPS}
+    both = {"conditional": sure, "timid": timid}
+    rows = run(tmp_path / "10.parquet", both, **given)
+    own = run(tmp_path / "9.parquet", {"conditional": sure}, fold=9, **{**given, **changed})
+    with pytest.raises(DataError, match=f"`conditional` on task leads is not .*{said}"):
+        report(rows, "", own=own)
+    # What is not used may differ.
+    priors = {**PRIORS, "default": "other"}
+    methods = {"leads": {**STEPS["leads"], "else": {"steps": 3}}}
+    elsewhere = {**both, "else": sure}
+    alike = run(tmp_path / "9.parquet", elsewhere, fold=9, priors=priors, methods=methods)
+    found, _ = judged(rows, "", own=alike, resamples=2)
+    assert "own youden" in found["leads"]["conditional"]
+
+
+def test_a_method_that_is_not_through_blocks_no_other(tmp_path: Path) -> None:
+    tasks, methods = ("leads", "precordial"), {"conditional": sure, "timid": timid}
+    missing = [("leads", "timid", 4), ("leads", "timid", 9), ("precordial", "conditional", 7)]
+    rows = run(tmp_path / "r.parquet", methods, tasks=tasks, missing=missing)
+    made = report(rows, "", resamples=2)
+    assert list(made.figures) == ["leads"]
+    assert "timid" not in made.figures["leads"]
+    assert "40 records of fold 10" in made.tables[0].note
+    assert made.notes[:2] == [
+        "Task leads: `timid` is left out, 2 of 40 records are not computed yet.",
+        "Task precordial: `conditional` is left out, 1 of 40 records are not computed yet.",
+    ]
+    assert "Task precordial is skipped: no method 'conditional'" in made.notes[2]
+    made = report(rows, "", task="precordial", reference="timid", resamples=2)
+    assert list(made.figures) == ["precordial"]
+    with pytest.raises(DataError, match=r"nothing to judge\. There are no rows of task noisy"):
+        report(rows, "", task="noisy")
+
+
+def test_the_command_says_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks, methods = ("leads", "precordial"), {"conditional": sure, "timid": timid}
+    run(tmp_path / "rows.parquet", methods, tasks=tasks, missing=[("leads", "timid", 4)])
+    given = ["readings", str(tmp_path), "--root", "x", "--resamples", "2"]
+    assert command.main([*given, "--task", "leads"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == (
+        "note: Task leads: `timid` is left out, 1 of 40 records are not computed yet.\n"
+    )
+    assert "task leads" in shown.out and "task precordial" not in shown.out
+
+
+def test_a_run_on_the_first_records_is_judged_on_them(tmp_path: Path) -> None:
+    methods = {"conditional": sure, "timid": timid}
+    missing = [("leads", name, k) for name in methods for k in IDS[30:]]
+    made = report(run(tmp_path / "r.parquet", methods, missing=missing), "", resamples=2)
+    assert "30 records of fold 10" in made.tables[0].note
+    assert made.notes == []
+
+
+def test_comonotone_curves_are_not_read(tmp_path: Path) -> None:
+    methods = {"conditional": sure, "quantile-unet": sure}
+    made = report(run(tmp_path / "r.parquet", methods), "", resamples=2)
+    assert "quantile-unet" not in made.figures["leads"]
+    assert "`quantile-unet`: not read, because its draws" in made.tables[0].note
+    rows = run(tmp_path / "r.parquet", {"conditional": sure})
+    assert "quantile" not in report(rows, "", resamples=2).tables[0].note
+
+
+def test_thresholds_of_longer_recordings_are_named_for_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signals = RNG.normal(0, 1, (len(IDS), 8, 1000)).astype(np.float32)
+    made = [Case(k, k, x, MADE[k]) for k, x in zip(IDS, signals, strict=True)]
+    monkeypatch.setattr(reading_report, "cases", lambda data, chosen: made)
+    rows = run(tmp_path / "r.parquet", {"conditional": sure}, tasks=("leads", "block"))
+    notes = {t.title: t.note for t in report(rows, "", resamples=2).tables}
+    said = "chosen on recordings of 10 s; these stretches have 2.56 s"
+    assert said in notes["CRBBB, task block"]
+    assert said not in notes["CRBBB, task leads"]

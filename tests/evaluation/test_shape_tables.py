@@ -268,3 +268,23 @@ def test_latex_escapes_what_is_special() -> None:
     assert text.count(r"\begin{tabular}") == 5
     assert r"a\_b & QRS, ms & 8" in text
     assert not re.search(r"(?<!\\)[_%#$]", text)
+
+
+def test_comonotone_curves_are_not_measured() -> None:
+    tables = made(rows() + rows(method="quantile-unet"))
+    assert len(tables) == 5
+    for table in tables.values():
+        assert {line[0] for line in table.body} == {"same"}
+        assert "`quantile-unet`: not measured, because its draws" in table.markdown()
+    assert "quantile" not in "".join(table.markdown() for table in made(rows()).values())
+    assert made(rows(method="quantile-unet")) == {}
+
+
+def test_captions_say_whose_figures_are_not_weighted() -> None:
+    unweighted = [title for title, table in made(rows()).items() if "of the list" in table.note]
+    assert unweighted == [
+        "Intervals and axis, task leads",
+        "Errors of amplitudes in mV, task leads",
+        "Regression to the mean, R amplitudes, task leads",
+        "Regression to the mean, S amplitudes, task leads",
+    ]

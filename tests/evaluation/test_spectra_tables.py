@@ -267,3 +267,17 @@ def test_the_figure_shows_the_averaged_densities(rows: list[Row]) -> None:
     assert [t["y"] for t in plain["data"]] == [
         t["y"] for t in made["data"] if t["yaxis"] not in ("y4", "y5")
     ]
+
+
+def test_comonotone_curves_have_no_spectra(rows: list[Row]) -> None:
+    curves = [
+        {**row, "method": "quantile-unet"}
+        for row in rows
+        if row["task"] == "leads" and row["method"] == "louder"
+    ]
+    (table,) = spectra_tables([*rows, *curves], HEADER, resamples=2)
+    assert "quantile-unet" not in [line[0] for line in table.body]
+    assert table.remarks[-1].startswith("`quantile-unet`: no spectra, because its draws")
+    assert "quantile-unet" not in averaged([*rows, *curves])["leads"]
+    assert spectra_tables(curves, HEADER) == []
+    assert absent(curves) is None
