@@ -13,7 +13,7 @@ lead, next to those of real records. (The pooled standard deviation is ruled by 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -66,10 +66,7 @@ def total_variance(
         is perfect for both; `total_error` and `slope_error`, their standard errors over records.
     """
     rows = []
-    for k, sigma in enumerate(levels):
-        t = denoiser.schedule.index(sigma)
-        generator = torch.Generator().manual_seed(seed * 1000 + k)
-        d = _denoise_all(denoiser, x0, t, generator)
+    for sigma, d in _denoised(denoiser, x0, levels, seed, progress):
         centered, x = d - d.mean(), x0 - x0.mean()
         var_d, mse, var_x, cov = (
             v.mean(dim=(1, 2)).double()
@@ -78,7 +75,7 @@ def total_variance(
         total, slope = _ratio(var_d + mse, var_x), _ratio(cov, var_d)
         rows.append(
             {
-                "sigma": float(denoiser.schedule.sigma(t)),
+                "sigma": sigma,
                 "mse": float(mse.mean()),
                 "total": total[0],
                 "slope": slope[0],
@@ -86,8 +83,6 @@ def total_variance(
                 "slope_error": slope[1],
             }
         )
-        if progress is not None:
-            progress(k + 1, len(levels))
     return rows
 
 
@@ -127,15 +122,25 @@ def record_losses(
         An array with shape (levels, records).
     """
     out = np.empty((len(levels), len(x0)))
+    for k, (sigma, d) in enumerate(_denoised(denoiser, x0, levels, seed, progress)):
+        out[k] = (1 + sigma**-2) * (d - x0).square().mean(dim=(1, 2)).double().numpy()
+    return out
+
+
+def _denoised(
+    denoiser: Denoiser,
+    x0: Tensor,
+    levels: Sequence[float],
+    seed: int,
+    progress: Progress | None,
+) -> Iterator[tuple[float, Tensor]]:
+    """The schedule's level nearest to each, and the records denoised from it, on fixed noise."""
     for k, sigma in enumerate(levels):
         t = denoiser.schedule.index(sigma)
         generator = torch.Generator().manual_seed(seed * 1000 + k)
-        error = _denoise_all(denoiser, x0, t, generator) - x0
-        weight = 1 + float(denoiser.schedule.sigma(t)) ** -2
-        out[k] = weight * error.square().mean(dim=(1, 2)).double().numpy()
+        yield float(denoiser.schedule.sigma(t)), _denoise_all(denoiser, x0, t, generator)
         if progress is not None:
             progress(k + 1, len(levels))
-    return out
 
 
 def _denoise_all(denoiser: Denoiser, x0: Tensor, t: int, generator: torch.Generator) -> Tensor:

@@ -41,6 +41,7 @@ from ecgdiff.random import Streams, normal
 from ecgdiff.samplers import MMPS, SAMPLERS, Conditional, Sampler
 
 __all__ = [
+    "Mirrored",
     "Problem",
     "Setting",
     "ecg_covariance",
@@ -179,8 +180,12 @@ def problems(
     }
 
 
-class _Mirrored(Streams):
-    """Noise for the first half of the items, and its negative for the second."""
+class Mirrored(Streams):
+    """Noise for the first half of the items, and its negative for the second.
+
+    Arguments:
+        seed: The seed of the first half.
+    """
 
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
@@ -191,6 +196,7 @@ class _Mirrored(Streams):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Tensor:
+        """Standard normal numbers of `shape` (batch, ...), for an even batch."""
         z = normal((shape[0] // 2, *shape[1:]), self.generator, dtype)
         return torch.cat([z, -z]).to(device)
 
@@ -216,7 +222,7 @@ def measure(sampler: Sampler, problem: Problem, records: int, seed: int = 0) -> 
     y = once.y.float().repeat(4, *[1] * (once.y.ndim - 1))
     observation = Observation(y, problem.operator, problem.sigma)
     shape = (len(y), *problem.prior.shape)
-    draws = sampler(problem, observation, shape, generator=_Mirrored(2000 + seed))
+    draws = sampler(problem, observation, shape, generator=Mirrored(2000 + seed))
     off = (draws - problem.mean(y)).flatten(1).view(2, 2, records, -1)
     difference = off[:, 0] - off[:, 1]
     found = _marginal("", off.mean(0), difference, problem, problem.lost)

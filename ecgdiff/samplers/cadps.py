@@ -162,6 +162,8 @@ class _Guided(GuidedDenoiser):
         r = observation.residual(x0)
         d = self._variances(x_t, t, sigma, signs)
         shift = sigma(self.operator.adjoint(self._solve(r, d)))
+        if not self.settings.cap and self.calls is None:
+            return x0 + shift
         q = overshoot(r, self.operator(shift), observation.variance)
         if self.calls is not None:
             low, high = self._limits(t)

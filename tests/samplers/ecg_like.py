@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ecgdiff.diffusion import GaussianPrior, LeadFrequencyCovariance, Schedule
 from ecgdiff.diffusion._dct import dct
+from ecgdiff.experiments.gaussian_ecg import Mirrored
 from ecgdiff.operators import Mask, Observation, observe
-from ecgdiff.random import Streams, normal
+from ecgdiff.random import Streams
 from ecgdiff.samplers import Sampler
 from ecgdiff.samplers.guided import GuidedSampler
 
@@ -159,22 +160,6 @@ def accuracy(
         for where in (~seen, seen)
     ]
     return float(error), ratio[0], ratio[1]
-
-
-class Mirrored(Streams):
-    """Noise for the first half of the items, and its negative for the second."""
-
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def normal(
-        self,
-        shape: Sequence[int],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> Tensor:
-        z = normal((shape[0] // 2, *shape[1:]), self.generator, dtype)
-        return torch.cat([z, -z]).to(device)
 
 
 def sampled_accuracy(
