@@ -1,5 +1,6 @@
 """Bootstrap intervals over patients: records of one patient are drawn together."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -45,12 +46,15 @@ def intervals(
 
     Returns:
         The lower and upper end of each named figure. Replicates in which a figure is NaN, as a
-        variance over a single patient drawn again and again, do not count for it.
+        variance over a single patient drawn again and again, do not count for it; where it always
+        is, so are the ends.
     """
     values = [statistic(rows) for rows in resamples]
     tails = [(1 - level) / 2, (1 + level) / 2]
     out = {}
     for name in values[0]:
-        low, high = np.nanquantile(np.stack([v[name] for v in values]), tails, axis=0)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All-NaN slice encountered")
+            low, high = np.nanquantile(np.stack([v[name] for v in values]), tails, axis=0)
         out[name] = (low, high)
     return out

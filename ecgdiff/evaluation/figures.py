@@ -1,4 +1,4 @@
-"""The figure of an evaluation, in plain dicts: CRPS, coverage, ranks and spectra of each task."""
+"""The figure of an evaluation, in plain dicts: errors, coverage, ranks, spectra by task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from ecgdiff.evaluation.spectra import SpectraComparison
 from ecgdiff.evaluation.summary import Figures
+from ecgdiff.evaluation.tables import ERRORS
 from ecgdiff.evaluation.tasks import TASKS
 
 __all__ = ["figure"]
 
 BANDS = {"coverage_50": "#9ecae1", "coverage_80": "#4292c6", "coverage_90": "#08519c"}
-COLUMNS = ((0.0, 0.27), (0.36, 0.63), (0.72, 1.0))
+WHOLE = (0.0, 1.0)
 HALVES = ((0.0, 0.44), (0.56, 1.0))
 SPECTRA_LEADS = ("V2", "II")
 HEIGHT, GAP = 420, 0.3
@@ -36,7 +37,7 @@ class _Panel:
 def figure(
     found: Mapping[str, Mapping[str, Figures]], spectra: Mapping[str, Spectra] | None = None
 ) -> Plot:
-    """Draws for each task CRPS, coverage beside its nominal value and ranks; below them spectra.
+    """Draws for each task errors; below them coverage beside nominal values, ranks, spectra.
 
     Arguments:
         found: The figures by task and method, from :func:`ecgdiff.evaluation.tables.collect`;
@@ -53,15 +54,13 @@ def figure(
     rows: list[list[_Panel]] = []
     for name, methods in found.items():
         scored = {label: figures for label, figures in methods.items() if figures["scores"]}
+        bands = _coverage(scored)
+        ranks = _ranks(scored, colors)
+        rows.append([_Panel(f"{name}: errors, mV", _errors(scored, colors), WHOLE)])
         rows.append(
             [
-                _Panel(f"{name}: CRPS, mV", _crps(scored, colors), COLUMNS[0]),
-                _Panel(f"{name}: share inside the band", _coverage(scored), COLUMNS[1]),
-                _Panel(
-                    f"{name}: rank of the truth: share / expected",
-                    _ranks(scored, colors),
-                    COLUMNS[2],
-                ),
+                _Panel(f"{name}: share inside the band", bands, HALVES[0]),
+                _Panel(f"{name}: rank of the truth: share / expected", ranks, HALVES[1]),
             ]
         )
         if compared := (spectra or {}).get(name):
@@ -132,9 +131,17 @@ def _line(
     }
 
 
-def _crps(methods: Mapping[str, Figures], colors: Mapping[str, str]) -> list[Plot]:
-    bars = _bars(methods, "crps")
-    return [{**bars, "marker": {"color": [colors[x] for x in bars["x"]]}, "showlegend": False}]
+def _errors(methods: Mapping[str, Figures], colors: Mapping[str, str]) -> list[Plot]:
+    """One trace per method: its errors with their bootstrap intervals."""
+    return [
+        {
+            **_bars(list(ERRORS.values()), [figures["scores"][score] for score in ERRORS]),
+            "name": label,
+            "legendgroup": label,
+            "marker": {"color": colors[label]},
+        }
+        for label, figures in methods.items()
+    ]
 
 
 def _coverage(methods: Mapping[str, Figures]) -> list[Plot]:
@@ -145,7 +152,8 @@ def _coverage(methods: Mapping[str, Figures]) -> list[Plot]:
         name = f"{band.removeprefix('coverage_')} % band"
         common = {"legendgroup": name, "offsetgroup": str(number)}
         bars = {"name": name, "marker": {"color": color}}
-        out.append({**_bars(drawn, band), **bars, **common})
+        shares = [figures["scores"][band] for figures in drawn.values()]
+        out.append({**_bars(list(drawn), shares), **bars, **common})
         nominal = {
             "type": "bar",
             "name": f"{name}, nominal",
@@ -177,12 +185,11 @@ def _ranks(methods: Mapping[str, Figures], colors: Mapping[str, str]) -> list[Pl
     return out
 
 
-def _bars(methods: Mapping[str, Figures], score: str) -> Plot:
+def _bars(names: Sequence[str], entries: Sequence[Mapping[str, float]]) -> Plot:
     """Bars with their bootstrap intervals."""
-    entries: Sequence[Mapping[str, float]] = [f["scores"][score] for f in methods.values()]
     return {
         "type": "bar",
-        "x": list(methods),
+        "x": list(names),
         "y": [e["value"] for e in entries],
         "error_y": {
             "type": "data",

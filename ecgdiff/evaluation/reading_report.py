@@ -21,6 +21,8 @@ from ecgdiff.evaluation.records import RecordList, cases
 from ecgdiff.evaluation.summary import lacking
 from ecgdiff.evaluation.tables import Table
 from ecgdiff.evaluation.tasks import SAMPLING_RATE, TASKS, BlockTask
+from ecgdiff.evaluation.words import shares
+from ecgdiff.evaluation.words import table as words_table
 
 __all__ = ["Report", "report"]
 
@@ -33,11 +35,13 @@ class Report:
 
     Arguments:
         figures: By task, method and figure.
-        tables: One for each task and condition.
+        words: By task, method, word and truth the shares of records.
+        tables: One for each task and condition, and one of words for each task.
         notes: What was left out, and why.
     """
 
     figures: dict[str, Any] = field(default_factory=dict)
+    words: dict[str, Any] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -90,7 +94,7 @@ def report(
     for name, these in read.items():
         curves = left_out((row["method"] for row in found if row["task"] == name), "not read")
         own_there = chosen_there.get(name, {})
-        out.figures[name], made = work.judge(name, these, own_there, curves)
+        out.figures[name], out.words[name], made = work.judge(name, these, own_there, curves)
         out.tables += made
     return out
 
@@ -114,8 +118,8 @@ class _Work:
 
     def judge(
         self, name: str, rows: list[Row], own: dict[str, Thresholds], remarks: list[str]
-    ) -> tuple[dict[str, Any], list[Table]]:
-        """The figures of one task, and its tables."""
+    ) -> tuple[dict[str, Any], dict[str, Any], list[Table]]:
+        """The figures of one task, its words, and the tables of both."""
         settings, there = self.header["settings"], {row["ecg_id"] for row in rows}
         lost = {row["ecg_id"] for row in rows if "probabilities" not in row}
         if lost.issuperset(row["ecg_id"] for row in rows):
@@ -141,9 +145,11 @@ class _Work:
             resamples=self.resamples,
         )
         note = _note(self.header, self.chosen, methods[self.reference], rows)
-        return found, tables(
-            found, name, " ".join([note, *_short(name), *remarks]), self.reference
-        )
+        note = " ".join([note, *_short(name), *remarks])
+        drawn = {m: these for m, these in methods.items() if m in {row["method"] for row in rows}}
+        said = shares(drawn, _of(self.reader)["youden"], resamples=self.resamples)
+        made = tables(found, name, note, self.reference)
+        return found, said, [*made, words_table(said, name, note)] if said else made
 
 
 def _check_reader(header: dict[str, Any], reader: Classifier, path: Path) -> None:

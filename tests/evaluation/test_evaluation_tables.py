@@ -165,7 +165,8 @@ def test_a_method_that_always_failed_is_shown_without_figures(header: dict[str, 
     text = tables(found, header)[0].markdown()
     assert "| x | 0 | - | - | - | - | - | - | - |" in text
     assert "8 of 8 failed" in text
-    assert figure(found)["data"][0]["x"] == []
+    bars = [t for t in figure(found)["data"] if t["type"] == "bar"]
+    assert all(t["x"] == [] for t in bars)
 
 
 def test_unknown_tasks_are_refused() -> None:
@@ -176,12 +177,16 @@ def test_unknown_tasks_are_refused() -> None:
 def test_the_figure_shows_the_scores(found: dict[str, Any], tmp_path: Path) -> None:
     made = figure(found)
     methods = found["leads"]
-    (crps, *_) = made["data"]
-    assert crps["x"] == ["mgps:steps=50", "ridge"]
-    assert crps["y"] == [f["scores"]["crps"]["value"] for f in methods.values()]
-    low = [f["scores"]["crps"]["low"] for f in methods.values()]
-    shown = [y - below for y, below in zip(crps["y"], crps["error_y"]["arrayminus"], strict=True)]
-    assert shown == pytest.approx(low)
+    first = [t for t in made["data"] if t["xaxis"] == "x1"]
+    assert [t["name"] for t in first] == ["mgps:steps=50", "ridge"]
+    for trace, figures in zip(first, methods.values(), strict=True):
+        entries = [figures["scores"][score] for score in ERRORS]
+        assert trace["x"] == list(ERRORS.values())
+        assert trace["y"] == [e["value"] for e in entries]
+        below = zip(trace["y"], trace["error_y"]["arrayminus"], strict=True)
+        assert [y - gap for y, gap in below] == pytest.approx([e["low"] for e in entries])
+        above = zip(trace["y"], trace["error_y"]["array"], strict=True)
+        assert [y + gap for y, gap in above] == pytest.approx([e["high"] for e in entries])
     bands = [t for t in made["data"] if t["type"] == "bar" and t["x"] == ["mgps:steps=50"]]
     values = [t["y"][0] for t in bands if "error_y" in t]
     scores = methods["mgps:steps=50"]["scores"]

@@ -15,11 +15,12 @@ from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.errors import DataError
 from ecgdiff.evaluation import __main__ as command
 from ecgdiff.evaluation import reading_report
-from ecgdiff.evaluation.parquet import write_rows
+from ecgdiff.evaluation.parquet import read_header, read_rows, write_rows
 from ecgdiff.evaluation.reading_figure import figure
 from ecgdiff.evaluation.reading_report import report
 from ecgdiff.evaluation.tables import Table
 from ecgdiff.evaluation.tasks import Case
+from ecgdiff.evaluation.words import WORDS
 from ecgdiff.experiments.figure import write_figure
 
 RNG = np.random.default_rng(0)
@@ -121,6 +122,26 @@ def sure(made: bool) -> float:
 
 def timid(made: bool) -> float:
     return 0.2 if made else 0.1
+
+
+def test_words_are_counted_where_draws_were_read(tmp_path: Path) -> None:
+    path = run(tmp_path / "r.parquet", {"conditional": sure, "timid": timid}, lost=3)
+    rows, header = read_rows(path), read_header(path)
+    for row in rows:
+        if row["method"] == "conditional" and "probabilities" in row:
+            mean = row["probabilities"]["mean"]
+            draws = {code: [mean[code], mean[code], 0.6] for code in CONDITIONS}
+            row["probabilities"]["draws"] = draws
+    write_rows(path, rows, header)
+    made = report(path, "", resamples=5)
+    assert list(made.words["leads"]) == ["conditional"]
+    with_it, without = (
+        [made.words["leads"]["conditional"][f"{word}, {truth}"]["value"][0] for word in WORDS]
+        for truth in ("with it", "without")
+    )
+    assert with_it == [1.0, 0.0, 0.0]  # all draws above one half
+    assert without == [0.0, 1.0, 0.0]  # .3, .3 and .6
+    assert made.tables[-1].title == "Words and votes, task leads"
 
 
 def test_methods_and_controls_are_judged_on_the_same_records(tmp_path: Path) -> None:
