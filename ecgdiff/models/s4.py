@@ -32,11 +32,11 @@ from torch import Tensor, nn
 
 from ecgdiff.models.convolution import (
     bidirectional,
-    fft_convolve,
     kernel_spectrum,
     long_convolve,
     toeplitz_convolve,
 )
+from ecgdiff.models.frozen import frozen_convolve
 
 __all__ = ["S4D"]
 
@@ -107,7 +107,7 @@ class S4D(nn.Module):
             else:
                 y = long_convolve(u, kernel)
         else:
-            y = fft_convolve(u, self._spectrum(length))
+            y = frozen_convolve(u, self._spectrum(length))
         return torch.addcmul(y, self.d.to(u.dtype)[:, None, None], u)
 
     def _spectrum(self, length: int) -> Tensor:

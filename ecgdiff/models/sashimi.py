@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ecgdiff.models.frozen import channel_norm, frozen_norm
 from ecgdiff.models.s4 import S4D
 
 __all__ = ["PRESETS", "SaShiMi"]
@@ -39,6 +40,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base": {"d_model": 64, "n_layers": 4, "pool": (2, 2, 2)},
     "small": {"d_model": 128, "n_layers": 2, "pool": (2,), "stem": 4, "t_width": 128},
 }
+
+
+# Added to the variance over channels.
+EPSILON = 1e-5
 
 
 class SaShiMi(nn.Module):
@@ -173,12 +178,9 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalizes (channels, batch, time) over its first axis; in float32 or better."""
-        # Sums of x and of x², then one pass: fewer passes over memory than by centering first.
-        wide = torch.promote_types(x.dtype, torch.float32)
-        mean = x.mean(0, keepdim=True, dtype=wide)
-        variance = (x * x).mean(0, keepdim=True, dtype=wide) - mean * mean
-        scale = (variance.clamp(min=0) + 1e-5).rsqrt() * self.gain
-        return torch.addcmul((self.shift - mean * scale).to(x.dtype), x, scale.to(x.dtype))
+        if x.requires_grad and not self.gain.requires_grad:
+            return frozen_norm(x, self.gain, self.shift, EPSILON)
+        return channel_norm(x, self.gain, self.shift, EPSILON)[0]
 
 
 class Block(nn.Module):
