@@ -225,17 +225,17 @@ def _calls(sampler: Sampler) -> int:
 
 
 def _summary(rows: Sequence[Row], task: Task) -> dict[str, Any]:
-    """The scores with their intervals, and the seconds per record."""
+    """The scores with their intervals; no seconds, as rows may be of different days."""
     if not rows:
-        return {"scores": None, "seconds": None}
+        return {"scores": None}
     figures = summarize(rows, task.scored_leads)
     scores = {name: figures["scores"][name] for name in SCORES}
-    return {"scores": scores, "seconds": figures["seconds"]}
+    return {"scores": scores}
 
 
 def table(result: dict[str, Any]) -> str:
     """One row per task, method and budget, best CRPS first."""
-    head = ["task", "sampler", "calls", "s", "CRPS", "MAE draw", "MAE mean", "90 % band"]
+    head = ["task", "sampler", "calls", "CRPS", "MAE draw", "MAE mean", "90 % band"]
     head += ["spread/skill", "amplitude var. ratio"]
     body = []
     for row in sorted(result["results"], key=_order):
@@ -243,10 +243,10 @@ def table(result: dict[str, Any]) -> str:
         if row["scores"] is None:
             tuned = row["tuned_crps"]
             word = "diverged" if tuned is None else f"not scored ({tuned:.3f} when tuned)"
-            body.append([*cells, "", word, *[""] * (len(head) - 5)])
+            body.append([*cells, word, *[""] * (len(head) - 4)])
             continue
         scores = (cell(row, name, nominal=False) for name in SCORES)
-        body.append([*cells, f"{row['seconds']:.2f}", *scores])
+        body.append([*cells, *scores])
     text = "\n".join(grid(head, body))
     draws = result["settings"]["draws"]
     nominal = 100 * nominal_coverage(0.9, draws)

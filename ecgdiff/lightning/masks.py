@@ -21,9 +21,9 @@ def draw_masks(
 
     The patterns: `first`, the first lead alone; `leads`, a random set of leads; `block`, all but a
     block of time; `window`, a window of time alone; `mixed`, leads lost at random and of each
-    other one a block of its own; `none`, nothing. Besides, on demand: `half`, one half of 2.56 s
-    of 10 s alone, as in the benchmark's block task; `blocks`, a block lost of each lead at a place
-    of its own.
+    other one a block of its own; `none`, nothing. Besides, on demand, of a random crop of 2.56 s
+    alone: `half`, one half of it, as in the benchmark's block task; `blocks`, all but a block of
+    each lead at a place of its own.
 
     Arguments:
         shape: (batch, leads, time).
@@ -122,11 +122,19 @@ def _half(leads: int, time: int, generator: torch.Generator) -> Tensor:
 
 
 def _blocks(leads: int, time: int, generator: torch.Generator) -> Tensor:
+    crop = min(2 * HALF, time)
+    start = _between(0, time - crop, generator)
+    mask = _none(leads, time, generator)
+    mask[:, start : start + crop] = _all_but_blocks(leads, crop, generator)
+    return mask
+
+
+def _all_but_blocks(leads: int, time: int, generator: torch.Generator) -> Tensor:
     return torch.stack([~_block(time, generator) for _ in range(leads)])
 
 
 def _mixed(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    return _blocks(leads, time, generator) & _leads(leads, time, generator)
+    return _all_but_blocks(leads, time, generator) & _leads(leads, time, generator)
 
 
 def _none(leads: int, time: int, generator: torch.Generator) -> Tensor:
