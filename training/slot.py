@@ -1,11 +1,11 @@
 """Trains a prior by the clock, on one device that is lent for minutes.
 
-    PYTHONPATH=. python training/slot.py --data PARTS --preset base --minutes 24 --out FOLDER
+    PYTHONPATH=. python training/slot.py --data PARTS --preset base --minutes 22 --out FOLDER
 
-Needs torch, NumPy, safetensors and the data of training/pack.py; training/slot.md has the whole
-way. The records lie on the device and are picked, cropped and varied there, and the host waits for
-the device only to log. The learning rate follows the time: with progress p the share of the budget
-that is gone since the first step could be made,
+Needs torch, NumPy, SciPy, safetensors and the data of training/pack.py; training/slot.md has the
+whole way. The records lie on the device and are picked, cropped and varied there, and the host
+waits for the device only to log. The learning rate follows the time: with progress p the share of
+the budget that is gone since the first step could be made,
 
     rate(p) = p / 0.03 for p < 0.03, then 0.01 + 0.99 (1 + cos(pi (p - 0.03) / 0.97)) / 2 .
 
