@@ -1,7 +1,7 @@
 """One training step of the prior: milliseconds, signals per second, shares of the limits.
 
     python benchmarks/training_step.py [--preset base] [--batch 128] [--length 1000]
-        [--device cuda] [--precision bfloat16] [--compile default] [--steps 50]
+        [--device cuda] [--precision bfloat16] [--compile default] [--toeplitz 256] [--steps 50]
 
 A step draws a batch of synthetic 16-bit signals that lie on the device, noise and levels, and
 takes the loss that the prior is trained with, its gradient, clipped, and a step of AdamW: what a
@@ -30,6 +30,7 @@ from cost import (
 from torch import nn
 
 from ecgdiff.lightning.losses import draw_sigma, edm_loss, parameter_groups
+from ecgdiff.models import s4
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 
 LEADS, RECORDS, MICROVOLTS_PER_UNIT = 8, 4096, 236.0
@@ -86,12 +87,20 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--compile", metavar="MODE", help="mode of torch.compile; eager without")
+    parser.add_argument(
+        "--toeplitz",
+        type=int,
+        default=s4.TOEPLITZ_LENGTH,
+        metavar="LENGTH",
+        help="the longest sequence that is convolved by matrices and not by FFT",
+    )
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--warmup", type=int, default=5, help="steps before, compilation included")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    s4.TOEPLITZ_LENGTH = options.toeplitz
     device, dtype = torch.device(options.device), getattr(torch, options.precision)
     net = SaShiMi(LEADS, **PRESETS[options.preset]).to(device).train()
     flops = 3 * options.batch * forward_flops(net, options.length)
@@ -100,7 +109,7 @@ def main() -> None:
     rows, size = SIZES[options.device]
     most_flops, most_bytes = peak_flops(device, dtype, rows), peak_bytes(device, size)
     median = statistics.median(seconds)
-    given = ("preset", "batch", "length", "device", "precision", "compile", "threads")
+    given = ("preset", "batch", "length", "device", "precision", "compile", "toeplitz", "threads")
     line = {name: getattr(options, name) for name in given} | {
         "ms_per_step": round(1e3 * median, 2),
         "ms_per_step_min": round(1e3 * min(seconds), 2),
