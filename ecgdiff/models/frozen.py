@@ -6,17 +6,16 @@ with the values of the plain forms:
 
 - The convolution with a kept spectrum K. Its transpose is the convolution with K*, so the way back
   costs what the way there costs; autograd pads half spectra and transforms complex numbers.
-- The norm over channels. With m, r the mean and inverse deviation at a time step, s = r gain
-  and averages over channels,
+- The norm over channels. With the mean m and the inverse deviation r of x at a time step,
+  s = r gain, and E the average over channels, its Jacobian, which is symmetric, takes v to
 
-  .. math:: \bar x = s \bar y - s \overline{\bar y} - s r^2 (x - m) \overline{\bar y (x - m)} .
+  .. math:: s\, (v - E v) - s r^2 (x - m)\, E[v (x - m)] .
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ecgdiff.models.convolution import fft_convolve
 
@@ -41,41 +40,74 @@ def frozen_norm(x: Tensor, gain: Tensor, shift: Tensor, epsilon: float) -> Tenso
         shift: One number; it gets no gradient.
         epsilon: Added to the variance.
     """
-    normalized: Tensor = _Norm.apply(x, gain, shift, epsilon)
+    normalized: Tensor = _Norm.apply(x, gain, shift, epsilon)[0]
     return normalized
 
 
 class _Convolve(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, u: Tensor, spectrum: Tensor) -> Tensor:
-        ctx.save_for_backward(spectrum)
+    def forward(u: Tensor, spectrum: Tensor) -> Tensor:
         return fft_convolve(u, spectrum)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (spectrum,) = ctx.saved_tensors
         return frozen_convolve(grad, spectrum.conj()), None
 
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (spectrum,) = ctx.saved_tensors
+        return fft_convolve(tangent, spectrum)
+
 
 class _Norm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, epsilon: float) -> Tensor:
-        y, mean, inverse = channel_norm(x, gain, shift, epsilon)
-        ctx.save_for_backward(x, gain, mean, inverse)
-        return y
+    generate_vmap_rule = True
 
-    # What the forward pass keeps has no graph, so a second derivative would be wrong, not slow.
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        x, gain, mean, inverse = ctx.saved_tensors
-        scale = inverse * gain
-        average = grad.mean(0, keepdim=True, dtype=mean.dtype)
-        product = (grad * x).mean(0, keepdim=True, dtype=mean.dtype) - average * mean
-        slope = -scale * inverse.square() * product
-        offset = -scale * average - slope * mean
-        out = torch.addcmul(offset.to(x.dtype), x, slope.to(x.dtype))
-        return out.addcmul_(grad, scale.to(x.dtype)), None, None, None
+    def forward(
+        x: Tensor, gain: Tensor, shift: Tensor, epsilon: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return channel_norm(x, gain, shift, epsilon)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, gain, shift, ctx.epsilon = inputs
+        _, mean, inverse = output
+        ctx.mark_non_differentiable(mean, inverse)
+        ctx.save_for_backward(x, gain, shift, mean, inverse)
+        ctx.save_for_forward(x, gain, shift, mean, inverse)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, None, None]:
+        x, gain, shift, mean, inverse = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # Kept numbers have no graph: a second derivative needs them as functions of x.
+            _, mean, inverse = channel_norm(x, gain, shift, ctx.epsilon)
+        return _slope(x, gain, mean, inverse, grad), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> tuple[Tensor, None, None]:
+        x, gain, _shift, mean, inverse = ctx.saved_tensors
+        return _slope(x, gain, mean, inverse, tangent), None, None
+
+
+def _slope(x: Tensor, gain: Tensor, mean: Tensor, inverse: Tensor, v: Tensor) -> Tensor:
+    """The product of the norm's Jacobian with v."""
+    scale = inverse * gain
+    average = v.mean(0, keepdim=True, dtype=mean.dtype)
+    product = (v * x).mean(0, keepdim=True, dtype=mean.dtype) - average * mean
+    slope = -scale * inverse.square() * product
+    offset = -scale * average - slope * mean
+    return torch.addcmul(
+        torch.addcmul(offset.to(x.dtype), x, slope.to(x.dtype)), v, scale.to(x.dtype)
+    )
 
 
 def channel_norm(

@@ -178,7 +178,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalizes (channels, batch, time) over its first axis; in float32 or better."""
-        if x.requires_grad and not self.gain.requires_grad:
+        if x.requires_grad and not (self.gain.requires_grad or self.shift.requires_grad):
             return frozen_norm(x, self.gain, self.shift, EPSILON)
         return channel_norm(x, self.gain, self.shift, EPSILON)[0]
 

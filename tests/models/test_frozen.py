@@ -6,8 +6,10 @@ from torch import Tensor
 
 from ecgdiff.models.convolution import fft_convolve, kernel_spectrum
 from ecgdiff.models.frozen import channel_norm, frozen_convolve, frozen_norm
-from ecgdiff.models.sashimi import SaShiMi
+from ecgdiff.models.s4 import S4D
+from ecgdiff.models.sashimi import ChannelNorm, SaShiMi
 
+SPECTRUM = kernel_spectrum(torch.randn(5, 11, dtype=torch.float64))
 GAIN, SHIFT = torch.tensor(1.5), torch.tensor(-0.5)
 
 
@@ -59,11 +61,48 @@ def test_a_frozen_network_has_the_gradient_of_the_same_network_in_training() -> 
     torch.testing.assert_close(frozen, learning, rtol=1e-4, atol=1e-5)
 
 
-def test_a_second_derivative_is_right_or_refused() -> None:
+FORMS = {
+    "convolve": (
+        lambda u: frozen_convolve(u, SPECTRUM),
+        lambda u: fft_convolve(u, SPECTRUM),
+    ),
+    "norm": (
+        lambda u: frozen_norm(u, GAIN.double(), SHIFT.double(), 1e-5),
+        lambda u: channel_norm(u, GAIN.double(), SHIFT.double(), 1e-5)[0],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_second_derivatives_are_those_of_finite_differences(name: str) -> None:
     x = torch.randn(5, 2, 6, dtype=torch.float64, requires_grad=True)
-    spectrum = kernel_spectrum(torch.randn(5, 11, dtype=torch.float64))
-    assert torch.autograd.gradgradcheck(lambda u: frozen_convolve(u, spectrum), x)
-    y = frozen_norm(x, GAIN.double(), SHIFT.double(), 1e-5)
-    (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        slope.sum().backward()
+    assert torch.autograd.gradgradcheck(FORMS[name][0], x)
+
+
+# torch.func, when it is first used, makes torch warn of itself.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", FORMS)
+def test_function_transforms_see_the_plain_form(name: str) -> None:
+    frozen, plain = FORMS[name]
+    x, v = torch.randn(2, 5, 2, 6, dtype=torch.float64)
+    for form in (torch.func.vjp, torch.func.jvp):
+        slopes = [
+            form(f, x)[1](v)[0] if form is torch.func.vjp else form(f, (x,), (v,))[1]
+            for f in (frozen, plain)
+        ]
+        torch.testing.assert_close(*slopes)
+    batch = torch.randn(3, 5, 2, 6, dtype=torch.float64)
+    torch.testing.assert_close(torch.func.vmap(frozen)(batch), torch.func.vmap(plain)(batch))
+    jacobians = [torch.func.jacrev(f)(x) for f in (frozen, plain)]
+    torch.testing.assert_close(*jacobians)
+
+
+def test_what_learns_gets_its_gradient_whatever_else_is_frozen() -> None:
+    norm, ssm = ChannelNorm(), S4D(4, 4)
+    norm.gain.requires_grad_(False)
+    x = torch.randn(4, 2, 6, requires_grad=True)
+    norm(x).square().sum().backward()
+    assert norm.shift.grad is not None and float(norm.shift.grad.abs()) > 0
+    ssm.a.requires_grad_(False)
+    ssm(x).square().sum().backward()
+    assert ssm.c.grad is not None and float(ssm.c.grad.abs().max()) > 0
