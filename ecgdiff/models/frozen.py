@@ -89,7 +89,7 @@ class _Norm(torch.autograd.Function):
         x, gain, shift, mean, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():
             # Kept numbers have no graph: a second derivative needs them as functions of x.
-            _, mean, inverse = channel_norm(x, gain, shift, ctx.epsilon)
+            mean, inverse = channel_norm(x, gain, shift, ctx.epsilon)[1:]
         return _slope(x, gain, mean, inverse, grad), None, None, None
 
     @staticmethod
