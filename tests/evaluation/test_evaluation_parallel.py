@@ -109,7 +109,7 @@ from ecgdiff.evaluation.parallel import in_processes
 
 def work(job):
     print(os.getpid(), flush=True)
-    time.sleep(60)
+    time.sleep(600)
 
 if __name__ == "__main__":
     list(in_processes(work, [1], 1))
@@ -129,9 +129,9 @@ def test_workers_end_with_their_caller(how: signal.Signals, tmp_path: Path) -> N
         assert caller.stdout is not None
         worker = int(caller.stdout.readline())
         caller.send_signal(how)
-        caller.wait(timeout=20)
+        caller.wait(timeout=60)
         assert caller.returncode != 0
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while alive(worker) and time.monotonic() < end:
         time.sleep(0.05)
     assert not alive(worker)
