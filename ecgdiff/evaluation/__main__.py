@@ -206,8 +206,7 @@ def _read(args: argparse.Namespace) -> str:
         return text
     args.out.mkdir(parents=True, exist_ok=True)
     numbers = {"conditions": CONDITIONS, "tasks": found.figures, "words": found.words}
-    text_of_numbers = json.dumps(numbers, indent=1) + "\n"
-    (args.out / "readings.json").write_text(text_of_numbers, encoding="utf-8")
+    (args.out / "readings.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     file: Path = args.out / ("readings.tex" if args.format == "latex" else "readings.md")
     file.write_text(text, encoding="utf-8")
     page: Path = args.out / "readings.html"

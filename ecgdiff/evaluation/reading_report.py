@@ -146,8 +146,7 @@ class _Work:
         )
         note = _note(self.header, self.chosen, methods[self.reference], rows)
         note = " ".join([note, *_short(name), *remarks])
-        drawn = {m: these for m, these in methods.items() if m in {row["method"] for row in rows}}
-        said = shares(drawn, _of(self.reader)["youden"], resamples=self.resamples)
+        said = shares(methods, _of(self.reader)["youden"], resamples=self.resamples)
         made = tables(found, name, note, self.reference)
         return found, said, [*made, words_table(said, name, note)] if said else made
 

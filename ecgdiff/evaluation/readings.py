@@ -20,12 +20,13 @@ from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.diagnosis.calibration import RULES, thresholds
 from ecgdiff.ecg.leads import LEADS_8, derive_12
 from ecgdiff.errors import DataError
-from ecgdiff.evaluation.bootstrap import Statistic, intervals, replicates
+from ecgdiff.evaluation.bootstrap import Statistic
 from ecgdiff.evaluation.diagnosis import (
     balanced_accuracies,
     brier_scores,
     calibration_errors,
 )
+from ecgdiff.evaluation.estimates import Estimate, cell, estimates
 from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.ranking import Ranking
 from ecgdiff.evaluation.tables import Table
@@ -35,7 +36,7 @@ __all__ = ["COLUMNS", "control_rows", "figures", "own_thresholds", "tables"]
 
 Array = NDArray[np.float64]
 Thresholds = Mapping[str, Array]
-Figures = dict[str, dict[str, dict[str, list[float | None]]]]
+Figures = dict[str, dict[str, Estimate]]
 REAL, FLOOR, ONE_LEAD = "real ECG", "observed, else zero", "lead-I classifier"
 COLUMNS = {
     "auroc": "AUROC",
@@ -160,13 +161,11 @@ def figures(
     scores = {name: _scores(rows) for name, rows in methods.items()}
 
     statistic = _statistic(scores, labels, weights, chosen, own, reference)
-    value = statistic(np.arange(len(ids)))
-    ends = intervals(statistic, replicates([row["patient_id"] for row in some], resamples))
     out: Figures = {name: {} for name in methods}
-    for key, v in value.items():
+    found = estimates(statistic, [row["patient_id"] for row in some], resamples)
+    for key, estimate in found.items():
         name, figure = key.rsplit("/", 1)
-        low, high = ends[key]
-        out[name][figure] = {"value": _plain(v), "low": _plain(low), "high": _plain(high)}
+        out[name][figure] = estimate
     return out
 
 
@@ -205,11 +204,6 @@ def _statistic(
     return statistic
 
 
-def _plain(values: Array) -> list[float | None]:
-    """Six digits, and None where there is no number."""
-    return [None if np.isnan(v) else float(f"{v:.6g}") for v in values]
-
-
 def tables(
     found: Figures,
     task: str,
@@ -240,11 +234,8 @@ def tables(
     return out
 
 
-def _cell(entry: Mapping[str, Sequence[float | None]] | None, k: int, form: str = ".3f") -> str:
-    if entry is None or entry["value"][k] is None:
-        return "-"
-    value, low, high = (format(entry[end][k], form) for end in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+def _cell(entry: Estimate | None, k: int, form: str = ".3f") -> str:
+    return "-" if entry is None else cell(entry, k, form)
 
 
 def _labels(rows: Sequence[Row]) -> NDArray[np.int64]:

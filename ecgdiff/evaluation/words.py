@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.diagnosis.result import Diagnosis
-from ecgdiff.evaluation.bootstrap import intervals, replicates
+from ecgdiff.evaluation.estimates import Estimate, cell, estimates
 from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.tables import Table
 
 __all__ = ["WORDS", "shares", "table"]
 
 Array = NDArray[np.float64]
-Shares = dict[str, dict[str, dict[str, list[float | None]]]]
+Shares = dict[str, dict[str, Estimate]]
 WORDS = ("above threshold", "undecided", "below threshold")
 TRUTHS = ("with it", "without")
 
@@ -46,9 +46,7 @@ def shares(
     }
 
 
-def _of_one(
-    rows: Sequence[Row], thresholds: Array, resamples: int
-) -> dict[str, dict[str, list[float | None]]]:
+def _of_one(rows: Sequence[Row], thresholds: Array, resamples: int) -> dict[str, Estimate]:
     read = [_read(row, thresholds) for row in rows]
     words = np.array([d.readings() for d in read])
     said = {word: (words == word).astype(float) for word in WORDS}
@@ -65,12 +63,7 @@ def _of_one(
                     found[f"{word}, {truth}"] = (w * s[at]).sum(0) / w.sum(0)
         return found
 
-    value = statistic(np.arange(len(rows)))
-    ends = intervals(statistic, replicates([row["patient_id"] for row in rows], resamples))
-    return {
-        key: {"value": _plain(v), "low": _plain(ends[key][0]), "high": _plain(ends[key][1])}
-        for key, v in value.items()
-    }
+    return estimates(statistic, [row["patient_id"] for row in rows], resamples)
 
 
 def _draws(row: Row, code: str) -> Sequence[float]:
@@ -83,10 +76,6 @@ def _read(row: Row, thresholds: Array) -> Diagnosis:
     return Diagnosis(CONDITIONS, CONDITIONS, probability, thresholds)
 
 
-def _plain(values: Array) -> list[float | None]:
-    return [None if np.isnan(v) else float(f"{v:.6g}") for v in values]
-
-
 def table(found: Shares, task: str, note: str) -> Table:
     """Makes one table of all methods and conditions.
 
@@ -95,24 +84,16 @@ def table(found: Shares, task: str, note: str) -> Table:
         task: The name of the task.
         note: What the figures were made of.
     """
-    head = ["condition", "method"]
-    head += [f"{word}, {truth}" for truth in TRUTHS for word in (*WORDS, "votes")]
-    body = []
-    for k, code in enumerate(CONDITIONS):
-        for name, entry in found.items():
-            keys = head[2:]
-            body.append([code, f"`{name}`", *(_cell(entry[key], k) for key in keys)])
+    keys = [f"{word}, {truth}" for truth in TRUTHS for word in (*WORDS, "votes")]
+    body = [
+        [code, f"`{name}`", *(cell(entry[key], k, ".1f", 100) for key in keys)]
+        for k, code in enumerate(CONDITIONS)
+        for name, entry in found.items()
+    ]
     return Table(
         f"Words and votes, task {task}",
         f"{note} Shares of records in %: the word that `diagnose` gives them (Youden thresholds "
         "of real ECGs; interval over draws), and the mean share of draws that vote for it.",
-        head,
+        ["condition", "method", *keys],
         body,
     )
-
-
-def _cell(entry: Mapping[str, Sequence[float | None]], k: int) -> str:
-    value, low, high = (entry[end][k] for end in ("value", "low", "high"))
-    if value is None or low is None or high is None:
-        return "-"
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

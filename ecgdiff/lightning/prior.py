@@ -315,9 +315,7 @@ def _check(
 
 def _compiled(net: SaShiMi, how: bool | str) -> Any:
     # A graph per length: windows have one or two, and one graph for all lengths is slower.
-    if how is True:
-        return torch.compile(net, dynamic=False)
-    return torch.compile(net, mode=how, dynamic=False) if how else net
+    return torch.compile(net, mode=None if how is True else how, dynamic=False) if how else net
 
 
 def _widened(state: dict[str, Tensor], net: SaShiMi) -> dict[str, Tensor]:

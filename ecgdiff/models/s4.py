@@ -100,8 +100,8 @@ class S4D(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         """Convolves `u` of shape (channels, batch, time) and adds the direct path D u."""
         length = u.shape[-1]
-        learns = any(p.requires_grad for p in (self.a, self.b, self.c, self.log_dt))
-        if torch.is_grad_enabled() and learns:
+        learning = (self.a, self.b, self.c, self.log_dt)
+        if torch.is_grad_enabled() and any(p.requires_grad for p in learning):
             kernel = bidirectional(self.kernels(length))
             if length <= TOEPLITZ_LENGTH:
                 y = toeplitz_convolve(u, kernel)
