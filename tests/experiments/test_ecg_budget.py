@@ -85,6 +85,23 @@ def test_settings_are_chosen_on_other_records_and_the_exact_method_wins(
     assert [line["x"] for line in lines if line["name"] == "surrogate"] == [[2, 8]] * 4
 
 
+def test_ratios_are_those_of_the_same_records(setting: ecg_budget.Setting) -> None:
+    result = ecg_budget.run(setting)
+    for task in ("leads", "block"):
+        scores = [row["scores"] for row in result["results"] if row["task"] == task]
+        best = min(scores, key=lambda s: s["crps"]["value"])
+        assert best["ratio"] == {"value": 1, "low": 1, "high": 1}
+        for score in (s for s in scores if s is not best):
+            ratio = score["ratio"]
+            expected = score["crps"]["value"] / best["crps"]["value"]
+            assert ratio["value"] == pytest.approx(expected, rel=1e-3)  # of rounded scores
+            # Paired: narrower than what two intervals of their own would allow.
+            widest = score["crps"]["high"] / best["crps"]["low"]
+            assert 0 < ratio["low"] <= ratio["value"] <= ratio["high"] < widest
+    assert not any("each" in row for row in result["results"])
+    assert "| 1.00 [1.00, 1.00] |" in ecg_budget.table(result)
+
+
 def test_finished_records_are_not_computed_again(
     setting: ecg_budget.Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
