@@ -16,14 +16,15 @@ References:
     | arXiv:2206.00364
 """
 
-from typing import Literal
+import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.schedule import Schedule
 
-__all__ = ["GridKind", "time_grid"]
+__all__ = ["GridKind", "check_grid", "time_grid"]
 
 GridKind = Literal["uniform", "rho", "log-snr"]
 
@@ -61,18 +62,35 @@ def time_grid(
             (torch.arange(1, steps + 1).double() * schedule.T / steps).round(), schedule.T
         )
     top = float(schedule.sigma(schedule.T)) if sigma_max is None else sigma_max
-    if not 0 < sigma_min < top:
-        raise ValueError(f"The grid needs 0 < sigma_min < sigma_max, got {sigma_min} and {top}.")
+    check_grid(kind, sigma_min, top)
     ends = torch.tensor([sigma_min, top], dtype=torch.float64)
     if kind == "rho":
         low, high = ends ** (1 / rho)
         sigma = (low + share * (high - low)) ** rho
-    elif kind == "log-snr":
+    else:
         low, high = ends.log()
         sigma = (low + share * (high - low)).exp()
-    else:
-        raise ValueError(f"Unknown grid '{kind}'; choose 'uniform', 'rho' or 'log-snr'.")
     return _distinct(schedule.index(sigma), schedule.T)
+
+
+def check_grid(kind: GridKind, sigma_min: float, sigma_max: float | None) -> None:
+    """Refuses what names no grid, as far as that can be told without a schedule.
+
+    Arguments:
+        kind: The spacing of the levels.
+        sigma_min: The last noise level.
+        sigma_max: The first noise level; any above `sigma_min` if None.
+
+    Raises:
+        ValueError: If there is no such spacing, or the levels are not positive and ascending.
+    """
+    if kind not in get_args(GridKind):
+        raise ValueError(f"Unknown grid {kind!r}; choose 'uniform', 'rho' or 'log-snr'.")
+    # Without a highest level any will do that is finite and above the lowest one.
+    if not 0 < sigma_min < (2 * sigma_min if sigma_max is None else sigma_max) < math.inf:
+        raise ValueError(
+            f"The grid needs 0 < sigma_min < sigma_max, got {sigma_min!r} and {sigma_max!r}."
+        )
 
 
 def _distinct(ascending: Tensor, top: int) -> list[int]:

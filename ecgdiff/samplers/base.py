@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
+from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.errors import EcgDiffError, OperatorError
 from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.random import Generator
@@ -62,13 +63,26 @@ class Sampler(ABC):
             The draws, with shape `shape` and the data type and device of `observation.y`.
 
         Raises:
-            OperatorError: If the observation does not fit the shape, or lacks what the method
-                needs.
+            OperatorError: If the observation does not fit the shape, or it or the denoiser lacks
+                what the method needs, such as a schedule or a gradient.
             EcgDiffError: If the method diverged, that is, a draw is not finite.
         """
+        _check_denoiser(denoiser)
         _check(observation, shape)
-        with torch.no_grad():
-            draws = self._sample(denoiser, observation, shape, generator, progress or _silent)
+        try:
+            with torch.no_grad():
+                draws = self._sample(denoiser, observation, shape, generator, progress or _silent)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in _NO_GRADIENT):
+                raise
+            raise OperatorError(
+                f"{type(self).__name__} needs gradients, and none passes through the denoiser "
+                f"({type(denoiser).__name__}) or the operator "
+                f"({type(observation.operator).__name__}); check_denoiser and check_operator of "
+                "ecgdiff.testing tell through which. Leave out what cuts them there, such as "
+                "torch.no_grad, detach or NumPy; code that takes a gradient of its own needs "
+                "torch.enable_grad. Or use a sampler that needs none, such as DDNM or DAPS."
+            ) from error
         bad = int((~torch.isfinite(draws)).flatten(1).any(1).sum())
         if bad:
             raise EcgDiffError(
@@ -111,8 +125,22 @@ def linear_operator(observation: Observation, method: str) -> LinearOperator:
     return observation.operator
 
 
+# What autograd says where a gradient is asked for and there is no path to it.
+_NO_GRADIENT = ("does not require grad", "to not have been used in the graph")
+
+
 def _silent(done: int, total: int) -> None:
     """Reports nothing."""
+
+
+def _check_denoiser(denoiser: Denoiser) -> None:
+    """Refuses what is no prior, such as a bare network or function."""
+    if not (callable(denoiser) and isinstance(getattr(denoiser, "schedule", None), Schedule)):
+        raise OperatorError(
+            f"The denoiser is a {type(denoiser).__name__} without a schedule of noise levels; "
+            "make it a subclass of ecgdiff.diffusion.Denoiser, or wrap a network that predicts "
+            "noise in EpsDenoiser, one with EDM's preconditioning in NetworkDenoiser."
+        )
 
 
 def _check(observation: Observation, shape: tuple[int, int, int]) -> None:

@@ -87,6 +87,8 @@ class CADPS(GuidedSampler):
             the prior.
         cap: Whether shifts that overshoot are divided by q.
         grid: The spacing of the levels, see :func:`ecgdiff.diffusion.grids.time_grid`.
+        sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
+        sigma_max: Their highest noise level, in model units; the schedule's if None.
     """
 
     steps: int = 128
@@ -99,10 +101,11 @@ class CADPS(GuidedSampler):
     ceiling: float = 4.0
     cap: bool = True
     grid: GridKind = "uniform"
+    sigma_min: float = 0.02
+    sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"CADPS needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if self.probe not in ("rademacher", "comb", "vjp"):
             raise ValueError(f"probe must be 'rademacher', 'comb' or 'vjp', got {self.probe!r}.")
         for name in ("probes", "spacing", "channels"):

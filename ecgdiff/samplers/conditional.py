@@ -23,17 +23,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.diffusion.sampling import multistep
 from ecgdiff.operators.base import Observation
 from ecgdiff.random import Generator
-from ecgdiff.samplers.base import NFE, Progress, Sampler
+from ecgdiff.samplers._grid import GridSampler
+from ecgdiff.samplers.base import NFE, Progress
 
 __all__ = ["Conditional"]
 
 
 @dataclass(frozen=True)
-class Conditional(Sampler):
+class Conditional(GridSampler):
     r"""Creates a sampler of a conditional denoiser: one network call per step, never a gradient.
 
     It needs a prior that has one for the observation
@@ -62,8 +63,7 @@ class Conditional(Sampler):
     above: float = 1.5
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"Conditional needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must be in [0, 1], got {self.eta}.")
         if self.inflation <= 0:
@@ -81,17 +81,10 @@ class Conditional(Sampler):
         generator: Generator,
         progress: Progress,
     ) -> Tensor:
-        grid = time_grid(
-            denoiser.schedule,
-            self.steps,
-            self.grid,
-            sigma_min=self.sigma_min,
-            sigma_max=self.sigma_max,
-        )
         return multistep(
             denoiser.condition(observation),
             shape,
-            grid=grid,
+            grid=self._times(denoiser.schedule),
             eta=self.eta,
             inflation=self.inflation,
             above=self.above,

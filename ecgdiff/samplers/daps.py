@@ -29,13 +29,14 @@ import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.diffusion.sampling import ddpm_step
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.operators.base import Observation
 from ecgdiff.random import Generator, normal
 from ecgdiff.samplers._gaussian import conditional_draw
-from ecgdiff.samplers.base import NFE, Progress, Sampler, linear_operator
+from ecgdiff.samplers._grid import GridSampler
+from ecgdiff.samplers.base import NFE, Progress, linear_operator
 
 __all__ = ["DAPS"]
 
@@ -43,7 +44,7 @@ RHO = 7.0  # of the spacing of the flow's levels, as of the grid's
 
 
 @dataclass(frozen=True)
-class DAPS(Sampler):
+class DAPS(GridSampler):
     """Creates a DAPS sampler, for any linear operator; it needs no gradient.
 
     It is biased: what was observed reaches lost samples only through the next flow, while they
@@ -73,8 +74,7 @@ class DAPS(Sampler):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"DAPS needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if self.ode_steps < 1:
             raise ValueError(f"ode_steps must be >= 1, got {self.ode_steps}.")
         known = self.variance == "level"
@@ -95,9 +95,7 @@ class DAPS(Sampler):
     ) -> Tensor:
         schedule, y = denoiser.schedule, observation.y
         operator = linear_operator(observation, "DAPS")
-        times = time_grid(
-            schedule, self.steps, self.grid, sigma_min=self.sigma_min, sigma_max=self.sigma_max
-        )
+        times = self._times(schedule)
         x = normal(shape, generator, y.dtype, y.device)
         for step, (t, below) in enumerate(pairwise([*times, 0])):
             mean = self._flow(denoiser, x, t)

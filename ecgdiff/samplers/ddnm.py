@@ -30,18 +30,19 @@ import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser, eps_from_x0
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.errors import OperatorError
 from ecgdiff.operators.base import Observation
 from ecgdiff.operators.masks import Mask, RotatedMask
 from ecgdiff.random import Generator, normal
-from ecgdiff.samplers.base import NFE, Progress, Sampler
+from ecgdiff.samplers._grid import GridSampler
+from ecgdiff.samplers.base import NFE, Progress
 
 __all__ = ["DDNM"]
 
 
 @dataclass(frozen=True)
-class DDNM(Sampler):
+class DDNM(GridSampler):
     r"""Creates a DDNM+ sampler, for a Mask or a RotatedMask; it needs no gradient.
 
     It is biased: what y says of a lost value reaches it only through the denoiser, level by level.
@@ -53,15 +54,18 @@ class DDNM(Sampler):
         steps: The number of levels, at least 2.
         eta: The stochasticity :math:`\eta` in [0, 1].
         grid: The spacing of the levels, see :func:`ecgdiff.diffusion.grids.time_grid`.
+        sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
+        sigma_max: Their highest noise level, in model units; the schedule's if None.
     """
 
     steps: int = 200
     eta: float = 0.85
     grid: GridKind = "uniform"
+    sigma_min: float = 0.02
+    sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"DDNM needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must be in [0, 1], got {self.eta}.")
 
@@ -92,7 +96,7 @@ class DDNM(Sampler):
         mask, sigma = operator.mask.to(y.device), observation.variance.sqrt()
         # All is elementwise in the channels that the mask sees; Q^T leads back.
         turn = operator.rotation.to(y) if isinstance(operator, RotatedMask) else None
-        times = time_grid(schedule, self.steps, self.grid)
+        times = self._times(schedule)
         x = normal(shape, generator, y.dtype, y.device)
         for step, (t, s) in enumerate(pairwise([*times, 0])):
             x0 = denoiser(x, t)

@@ -51,16 +51,19 @@ class DiffPIR(GuidedSampler):
         lam: The weight :math:`\lambda > 0` of the prior against the data, without unit.
         zeta: The share :math:`\zeta` in [0, 1] of fresh noise in a step.
         grid: The spacing of the levels, see :func:`ecgdiff.diffusion.grids.time_grid`.
+        sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
+        sigma_max: Their highest noise level, in model units; the schedule's if None.
     """
 
     steps: int = 200
     lam: float = 1.0
     zeta: float = 0.5
     grid: GridKind = "uniform"
+    sigma_min: float = 0.02
+    sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"DiffPIR needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if not (math.isfinite(self.lam) and self.lam > 0):
             raise ValueError(f"lam must be positive and finite, got {self.lam}.")
         if not 0 <= self.zeta <= 1:

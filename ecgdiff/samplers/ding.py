@@ -35,20 +35,21 @@ from typing import Literal
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser, eps_from_x0
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.diffusion.schedule import Bridge, Schedule
 from ecgdiff.errors import OperatorError
 from ecgdiff.operators.base import Observation
 from ecgdiff.operators.masks import Mask, RotatedMask
 from ecgdiff.random import Generator, normal
 from ecgdiff.samplers._gaussian import conditional_draw
-from ecgdiff.samplers.base import NFE, Progress, Sampler
+from ecgdiff.samplers._grid import GridSampler
+from ecgdiff.samplers.base import NFE, Progress
 
 __all__ = ["DING"]
 
 
 @dataclass(frozen=True)
-class DING(Sampler):
+class DING(GridSampler):
     r"""Creates a DING sampler, for a Mask or a RotatedMask; it needs no gradient.
 
     A grid of `steps` levels makes `steps` - 1 moves of two network calls each, or of one if
@@ -66,16 +67,19 @@ class DING(Sampler):
             one), "default" or "ddpm".
         delayed: Whether the noise estimate at t' is that of the state at t, for half the calls.
         grid: The spacing of the levels, see :func:`ecgdiff.diffusion.grids.time_grid`.
+        sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
+        sigma_max: Their highest noise level, in model units; the schedule's if None.
     """
 
     steps: int = 28
     std: Literal["square", "default", "ddpm"] = "square"
     delayed: bool = False
     grid: GridKind = "uniform"
+    sigma_min: float = 0.02
+    sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"DING needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if self.std not in ("square", "default", "ddpm"):
             raise ValueError(f"std must be 'square', 'default' or 'ddpm', got {self.std!r}.")
 
@@ -98,7 +102,7 @@ class DING(Sampler):
                 f"DING needs a Mask or a RotatedMask, got {type(operator).__name__}; use DAPS for "
                 "other linear operators, or MGPS for any differentiable one."
             )
-        times = time_grid(schedule, self.steps, self.grid)
+        times = self._times(schedule)
         x = normal(shape, generator, y.dtype, y.device)
         for step, (t, below) in enumerate(pairwise(times)):
             x0 = denoiser(x, t)

@@ -24,17 +24,18 @@ import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.diffusion.sampling import ddpm_step
 from ecgdiff.operators.base import Observation
 from ecgdiff.random import Generator, normal
-from ecgdiff.samplers.base import NFE, Progress, Sampler
+from ecgdiff.samplers._grid import GridSampler
+from ecgdiff.samplers.base import NFE, Progress
 
 __all__ = ["DPS", "relative_precision"]
 
 
 @dataclass(frozen=True)
-class DPS(Sampler):
+class DPS(GridSampler):
     r"""Creates a DPS sampler, for any differentiable operator.
 
     The step has no scale of its own: :math:`\zeta` is a length in model units, and neither the
@@ -49,15 +50,18 @@ class DPS(Sampler):
         zeta: The step length :math:`\zeta` in model units. Some papers write it as :math:`\zeta =
             2 \gamma`.
         grid: The spacing of the levels, see :func:`ecgdiff.diffusion.grids.time_grid`.
+        sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
+        sigma_max: Their highest noise level, in model units; the schedule's if None.
     """
 
     steps: int = 400
     zeta: float = 1.0
     grid: GridKind = "uniform"
+    sigma_min: float = 0.02
+    sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"DPS needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if not (math.isfinite(self.zeta) and self.zeta >= 0):
             raise ValueError(f"zeta must be finite and not negative, got {self.zeta}.")
 
@@ -87,7 +91,7 @@ class DPS(Sampler):
         progress: Progress,
     ) -> Tensor:
         y, schedule = observation.y, denoiser.schedule
-        times = time_grid(schedule, self.steps, self.grid)
+        times = self._times(schedule)
         weight = relative_precision(observation).sqrt()
         x = normal(shape, generator, y.dtype, y.device)
         for step, (t, s) in enumerate(pairwise(times)):

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.diffusion.grids import GridKind, time_grid
 from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.random import Generator, normal
-from ecgdiff.samplers.base import Progress, Sampler
+from ecgdiff.samplers._grid import GridSampler
+from ecgdiff.samplers.base import Progress
 from ecgdiff.samplers.health import Call, overshoot
 
 __all__ = ["GuidedDenoiser", "GuidedSampler", "ancestral", "linearize", "pullback", "shortened"]
@@ -79,21 +79,8 @@ class GuidedDenoiser(Denoiser):
         return self.mean(x_t, t)
 
 
-class GuidedSampler(Sampler):
-    """An ancestral sampler around a guided denoiser; the last step returns what it predicts.
-
-    Attributes:
-        steps: The number of levels.
-        grid: Their spacing, see :func:`ecgdiff.diffusion.grids.time_grid`.
-        sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
-        sigma_max: Their highest noise level, in model units; the schedule's if None.
-    """
-
-    # Subclasses declare them as fields; limits that one does not declare are those of `time_grid`.
-    steps: int
-    grid: GridKind
-    sigma_min: float = 0.02
-    sigma_max: float | None = None
+class GuidedSampler(GridSampler):
+    """An ancestral sampler around a guided denoiser; the last step returns what it predicts."""
 
     @abstractmethod
     def guide(self, denoiser: Denoiser, observation: Observation) -> GuidedDenoiser:
@@ -109,13 +96,7 @@ class GuidedSampler(Sampler):
 
     def levels(self, denoiser: Denoiser) -> list[int]:
         """The levels visited, from noisy to clean; 0 follows."""
-        return time_grid(
-            denoiser.schedule,
-            self.steps,
-            self.grid,
-            sigma_min=self.sigma_min,
-            sigma_max=self.sigma_max,
-        )
+        return self._times(denoiser.schedule)
 
     def _sample(
         self,

@@ -45,19 +45,20 @@ from typing import Literal
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.operators.base import Observation
 from ecgdiff.random import Generator, normal
 from ecgdiff.samplers._fit import Kernel, Noise, clean_pull, fit, guided_pull
-from ecgdiff.samplers.base import NFE, Progress, Sampler
+from ecgdiff.samplers._grid import GridSampler
+from ecgdiff.samplers.base import NFE, Progress
 from ecgdiff.samplers.mgps_rules import GRADIENT_STEPS, MidpointSwitch, RisingRate, fraction_of
 
 __all__ = ["MGPS"]
 
 
 @dataclass(frozen=True)
-class MGPS(Sampler):
+class MGPS(GridSampler):
     r"""Creates an MGPS sampler, by default without the paper's warm start.
 
     A grid of `steps` levels makes `steps` - 1 moves, of `gradient_steps` network calls and
@@ -76,14 +77,16 @@ class MGPS(Sampler):
     it vanishes, the sign that is Adam's first step is left to rounding, and so to the batch.
 
     The presets are the settings of the released code. They count K = steps + 1 levels, spread as
-    this package spreads them (the paper's go to level 999 and are truncated to integers).
+    this package spreads them (the paper's go to level 999 and are truncated to integers). Their
+    levels (`warm`, the rules of midpoints and of step sizes) are those of a schedule of 1000.
 
     Arguments:
         steps: The number of levels t >= 1 of the grid, at least 2 (the paper's K counts t = 0 too:
             K = steps + 1).
         midpoint: The fraction :math:`\eta` of t' that is the midpoint, l = floor(eta t'), or a
-            function of t', such as :class:`ecgdiff.samplers.mgps_rules.MidpointSwitch`. The
-            midpoint is clamped to [1, t'].
+            function l(t, t') of the levels before and after the move, such as
+            :class:`ecgdiff.samplers.mgps_rules.MidpointSwitch`; the fraction of t that the
+            authors' ECG code takes is `lambda t, below: t // 2`. It is clamped to [1, t'].
         gradient_steps: The gradient steps M of each fit, or a function M(move, moves) of the
             move's number, from 0 at the noisy end, such as those of
             :data:`ecgdiff.samplers.mgps_rules.GRADIENT_STEPS`.
@@ -94,13 +97,15 @@ class MGPS(Sampler):
         form: "gaussian" (Algorithm 1 as printed) or "score" (the authors' form for ECG leads).
         grid: The spacing of the levels, see :func:`ecgdiff.diffusion.grids.time_grid`.
         warm: The level down to which moves are two-stage (Algorithm 3; 700 of 1000 in the paper, 0
-            for all moves); None for no such moves.
+            for all moves); None for no such moves. Refused where the schedule ends below it.
         second_lr: The step size of second fits, a number or a function of the level t that the
             move starts from; None for `lr`.
+        sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
+        sigma_max: Their highest noise level, in model units; the schedule's if None.
     """
 
     steps: int = 50
-    midpoint: float | Callable[[int], int] = 0.5
+    midpoint: float | Callable[[int, int], int] = 0.5
     gradient_steps: int | Callable[[int, int], int] = 5
     lr: float = 0.2
     scale_free: bool = True
@@ -108,10 +113,11 @@ class MGPS(Sampler):
     grid: GridKind = "uniform"
     warm: int | None = None
     second_lr: float | Callable[[int], float] | None = None
+    sigma_min: float = 0.02
+    sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"MGPS needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if not callable(self.midpoint) and not 0 <= self.midpoint <= 1:
             raise ValueError(f"midpoint must be a fraction in [0, 1], got {self.midpoint}.")
         if not callable(self.gradient_steps) and self.gradient_steps < 0:
@@ -222,16 +228,19 @@ class MGPS(Sampler):
         Arguments:
             schedule: The prior's noise levels, which decide what moves are two-stage;
                 `Schedule.linear()` if None. Without a warm start they change nothing.
+
+        Raises:
+            ValueError: If the schedule ends below the level `warm`.
         """
         moves = self.steps - 1
         fits = [self._fit_steps(move) for move in range(moves)]
         # The denoiser at the midpoint starts the next fit, or the second one.
         after = [1] * (moves - 1) + [0]
         if self.warm is not None:
-            times = time_grid(schedule or Schedule.linear(), self.steps, self.grid)
+            times = self._times(schedule or Schedule.linear())
             for move, (t, below) in enumerate(pairwise(times)):
                 if self._two_stage(t):
-                    after[move] = 1 + fits[move] if self._level(below) > 1 else 0
+                    after[move] = 1 + fits[move] if self._level(t, below) > 1 else 0
         kernels = moves - 1 if self.form == "gaussian" else 0
         return NFE(forward=2 + sum(fits) + sum(after) + kernels, vjp=sum(fits))
 
@@ -240,10 +249,18 @@ class MGPS(Sampler):
             return self.gradient_steps(move, self.steps - 1)
         return self.gradient_steps
 
-    def _level(self, below: int) -> int:
-        """The midpoint l of a move to level `below`; never 0, where no denoiser is needed."""
+    def _times(self, schedule: Schedule) -> list[int]:
+        if self.warm is not None and self.warm > schedule.T:
+            raise ValueError(
+                f"warm is level {self.warm} and this schedule has {schedule.T}, so that no move "
+                "would be two-stage; give a level of the schedule, or None for no such moves."
+            )
+        return super()._times(schedule)
+
+    def _level(self, t: int, below: int) -> int:
+        """The midpoint l of a move; never 0, where no denoiser is needed."""
         if callable(self.midpoint):
-            return min(max(self.midpoint(below), 1), below)
+            return min(max(self.midpoint(t, below), 1), below)
         return fraction_of(below, self.midpoint)
 
     def _two_stage(self, t: int) -> bool:
@@ -263,7 +280,7 @@ class MGPS(Sampler):
         progress: Progress,
     ) -> Tensor:
         schedule = denoiser.schedule
-        times = time_grid(schedule, self.steps, self.grid)
+        times = self._times(schedule)
 
         def noise() -> Tensor:
             return normal(shape, generator, observation.y.dtype, observation.y.device)
@@ -271,7 +288,7 @@ class MGPS(Sampler):
         x = noise()
         seen, at = denoiser(x, times[0]), 0
         for move, (t, below) in enumerate(pairwise(times)):
-            level, steps = self._level(below), self._fit_steps(move)
+            level, steps = self._level(t, below), self._fit_steps(move)
             kernel = self._kernel(denoiser, x, seen, t, level, first=move == 0, at=at)
             pull = guided_pull(denoiser, observation, level, score=self.form == "score")
             unit = kernel.std if self.scale_free else 1.0

@@ -26,7 +26,7 @@ class MidpointSwitch:
 
     Arguments:
         fraction: The fraction :math:`\eta` in [0, 1] above `below`.
-        below: The last level t' whose midpoint is t' itself.
+        below: The last level t' whose midpoint is t' itself; 500 is for a schedule of 1000 levels.
     """
 
     fraction: float = 0.5
@@ -36,9 +36,9 @@ class MidpointSwitch:
         if not 0 <= self.fraction <= 1:
             raise ValueError(f"fraction must be in [0, 1], got {self.fraction}.")
 
-    def __call__(self, level: int) -> int:
-        """The midpoint of a move to `level`."""
-        return level if level <= self.below else fraction_of(level, self.fraction)
+    def __call__(self, t: int, below: int) -> int:
+        """The midpoint of a move from level t to level t', `below`."""
+        return below if below <= self.below else fraction_of(below, self.fraction)
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,7 @@ class MMPS(GuidedSampler):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"MMPS needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if self.iterations < 1:
             raise ValueError(f"MMPS needs at least 1 iteration, got {self.iterations}.")
         if not 0 <= self.spread <= 1:

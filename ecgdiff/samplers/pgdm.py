@@ -57,16 +57,19 @@ class PGDM(GuidedSampler):
         weight: "bayes", or "released" to reproduce published baselines.
         variance: The variance c of one sample of the prior, in squared model units; "bayes" only.
         grid: The spacing of the levels, see :func:`ecgdiff.diffusion.grids.time_grid`.
+        sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
+        sigma_max: Their highest noise level, in model units; the schedule's if None.
     """
 
     steps: int = 200
     weight: Literal["bayes", "released"] = "bayes"
     variance: float = 1.0
     grid: GridKind = "uniform"
+    sigma_min: float = 0.02
+    sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"PGDM needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if self.weight not in ("bayes", "released"):
             raise ValueError(f"weight must be 'bayes' or 'released', got {self.weight!r}.")
         if not (math.isfinite(self.variance) and self.variance > 0):

@@ -25,17 +25,18 @@ import torch
 from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser, eps_from_x0
-from ecgdiff.diffusion.grids import GridKind, time_grid
+from ecgdiff.diffusion.grids import GridKind
 from ecgdiff.operators.base import LinearOperator, Observation
 from ecgdiff.random import Generator, normal
-from ecgdiff.samplers.base import NFE, Progress, Sampler
+from ecgdiff.samplers._grid import GridSampler
+from ecgdiff.samplers.base import NFE, Progress
 from ecgdiff.samplers.dps import relative_precision
 
 __all__ = ["REDdiff"]
 
 
 @dataclass(frozen=True)
-class REDdiff(Sampler):
+class REDdiff(GridSampler):
     r"""Creates a RED-diff optimizer, for any differentiable operator.
 
     It is mode-seeking: it looks for one point, and two of its draws differ by the noise of the
@@ -50,6 +51,8 @@ class REDdiff(Sampler):
         weight: The weight w of the prior.
         obs_weight: The weight :math:`\kappa` of the observation.
         grid: The spacing of the levels, see :func:`ecgdiff.diffusion.grids.time_grid`.
+        sigma_min: The lowest noise level of the "rho" and "log-snr" grids, in model units.
+        sigma_max: Their highest noise level, in model units; the schedule's if None.
     """
 
     steps: int = 400
@@ -57,10 +60,11 @@ class REDdiff(Sampler):
     weight: float = 0.25
     obs_weight: float = 1.0
     grid: GridKind = "uniform"
+    sigma_min: float = 0.02
+    sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"REDdiff needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         for name in ("lr", "weight", "obs_weight"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -95,7 +99,7 @@ class REDdiff(Sampler):
         mu = operator.pinv(y).expand(shape) if isinstance(operator, LinearOperator) else noise()
         precision = relative_precision(observation)
         first, second = torch.zeros_like(mu), torch.zeros_like(mu)
-        for step, t in enumerate(time_grid(schedule, self.steps, self.grid), start=1):
+        for step, t in enumerate(self._times(schedule), start=1):
             eps = noise()
             x = float(schedule.alpha(t)) * mu + float(schedule.std(t)) * eps
             excess = eps_from_x0(x, denoiser(x, t), t, schedule) - eps

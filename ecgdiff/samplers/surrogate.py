@@ -66,8 +66,7 @@ class Surrogate(GuidedSampler):
     rtol: float = 1e-4
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"Surrogate needs at least 2 steps, got {self.steps}.")
+        super().__post_init__()
         if not 0 <= self.spread <= 1:
             raise ValueError(f"spread must be in [0, 1], got {self.spread}.")
         if not 0 < self.rtol < 1:

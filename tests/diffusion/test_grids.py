@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import pytest
@@ -43,5 +44,7 @@ def test_refusals_name_the_problem() -> None:
         time_grid(SCHEDULE, 1001)
     with pytest.raises(ValueError, match="sigma_min"):
         time_grid(SCHEDULE, 8, "rho", sigma_min=3.0, sigma_max=2.0)
+    with pytest.raises(ValueError, match=r"got 0\.02 and inf"):
+        time_grid(SCHEDULE, 8, "rho", sigma_max=math.inf)
     with pytest.raises(ValueError, match="Unknown grid 'cosine'"):
         time_grid(SCHEDULE, 8, "cosine")  # type: ignore[arg-type]

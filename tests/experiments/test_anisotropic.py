@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from ecgdiff.diffusion import GaussianMixturePrior
 from ecgdiff.errors import OperatorError
 from ecgdiff.experiments import __main__ as command
 from ecgdiff.experiments import anisotropic
 from ecgdiff.experiments.anisotropic import Setting, guided, methods, prior
 from ecgdiff.experiments.comparison import compare
 from ecgdiff.operators import Mask
-from ecgdiff.samplers import SAMPLERS
+from ecgdiff.samplers import CADPS, PGDM, SAMPLERS
+from ecgdiff.samplers.cadps import _Guided
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,6 +79,28 @@ def test_the_order_of_the_covariance_models() -> None:
     assert oracles < 1.5 * mean["floor"]
     assert 2.5 * oracles < mean["MMPS, converged"] < min(diagonal, mean["PGDM"])
     assert max(diagonal, mean["PGDM"]) < mean["exact diagonal, type II"]
+
+
+def test_an_exact_diagonal_is_ahead_of_isotropic_without_the_cap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The published order of the two, which the cap on overshoot blurs.
+
+    The diagonal in closed form stands for that of combs, which costs 32 calls per step.
+    """
+
+    def variances(self: _Guided, x_t: Tensor, t: int, *_: object) -> Tensor:
+        assert isinstance(self.denoiser, GaussianMixturePrior)
+        tweedie = self.denoiser.tweedie_covariance(x_t, t)
+        return tweedie.diagonal(dim1=1, dim2=2).reshape(x_t.shape).clamp(*self._limits(t))
+
+    monkeypatch.setattr(_Guided, "_variances", variances)
+    steps = 32
+    setting = Setting(draws=60, directions=50, steps=steps)
+    pair = {"diagonal": CADPS(steps, cap=False, grid="rho"), "PGDM": PGDM(steps, grid="rho")}
+    found = compare(pair, setting.problem, 20)
+    # On 20 problems the means are 0.33 and 0.39; draws change them by 0.01.
+    assert found["diagonal"]["mean"] < 0.95 * found["PGDM"]["mean"]
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

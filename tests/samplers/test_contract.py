@@ -80,6 +80,50 @@ def test_any_grid(kind: Kind, prior: GaussianPrior, steps: int, grid: str) -> No
     assert draws.shape == SHAPE
 
 
+class Recorded(Denoiser):
+    """A prior that keeps the levels it was called at."""
+
+    def __init__(self, prior: Denoiser, levels: list[int]) -> None:
+        self.prior, self.levels = prior, levels
+        self.schedule, self.covariance = prior.schedule, prior.covariance
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        self.levels.append(int(t))
+        return self.prior(x_t, t)
+
+    def condition(self, observation: LinearObservation) -> Denoiser:
+        return Recorded(self.prior.condition(observation), self.levels)
+
+
+def test_the_limits_of_a_grid_are_those_of_the_chain(kind: Kind, prior: GaussianPrior) -> None:
+    levels: list[int] = []
+    limits = {"sigma_min": 0.3, "sigma_max": 7.0}
+    sampler = kind(steps=6, grid="rho", **limits)
+    sampler(Recorded(prior, levels), per_item(torch.float32)[0], SHAPE)
+    wanted = time_grid(prior.schedule, 6, "rho", **limits)
+    # Some methods go below the grid too, for midpoints and flows; none goes above it.
+    assert max(levels) == wanted[0]
+    assert wanted[-1] in levels
+    assert wanted[-1] != time_grid(prior.schedule, 6, "rho")[-1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 1}, "at least 2 steps, got 1"),
+        ({"steps": 10.5}, r"whole number of steps, got 10\.5"),
+        ({"grid": "Uniform"}, "Unknown grid 'Uniform'; choose 'uniform'"),
+        ({"sigma_min": 0.0}, "got 0.0 and None"),
+        ({"sigma_min": 2.0, "sigma_max": 1.0}, "got 2.0 and 1.0"),
+    ],
+)
+def test_grids_that_do_not_exist_are_refused_at_once(
+    kind: Kind, wrong: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**wrong)
+
+
 def test_as_many_steps_as_the_schedule_has_levels(kind: Kind, prior: GaussianPrior) -> None:
     # A hundred levels that end as the thousand do: the number counts, and the cost per step.
     schedule = Schedule.linear(100, 1e-3, 0.2)
@@ -168,8 +212,6 @@ def test_refusals(kind: Kind, prior: GaussianPrior) -> None:
     sampler = kind(steps=3)
     mask = Mask(torch.ones(2, 6))
     observation = Observation(torch.zeros(2, 2, 6), mask, 0.1)
-    with pytest.raises(ValueError, match="at least 2 steps"):
-        kind(steps=1)
     with pytest.raises(OperatorError, match="3 draws"):
         sampler(prior, observation, SHAPE)
     with pytest.raises(ValueError, match="shape must be"):

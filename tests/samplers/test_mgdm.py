@@ -198,6 +198,26 @@ def test_cost_is_what_it_says(sampler: MGDM, cost: NFE) -> None:
         assert NFE(counted.forward, counted.vjp) == cost
 
 
+def test_published_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step size of its own for each move, and the published numbers."""
+    settings: list[tuple[int, float, float]] = []
+
+    def recorded(
+        pull: Pull, kernel: Kernel, steps: int, lr: float, unit: float, noise: object
+    ) -> tuple[Tensor, Tensor]:
+        settings.append((steps, lr, unit))
+        return kernel.mean, torch.full_like(kernel.mean, kernel.std)
+
+    monkeypatch.setattr("ecgdiff.samplers.mgdm.fit", recorded)
+    prior = GaussianPrior(torch.zeros(1, 2), eye(2), SCHEDULE)
+    observation = Observation(torch.zeros(1, 1, 2), Mask(torch.ones(1, 2)), 0.1)
+    sampler = MGDM.images(steps=101)  # 100 moves
+    sampler(prior, observation, (1, 1, 2))
+    rates = [0.01] * 11 + [0.03] * 89
+    assert settings == [(5 if i < 70 else 20, rates[i], 1.0) for i in range(100)]
+    assert sampler.nfe() == NFE(1 + 950 + 100 * 19, 950)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -497,7 +497,7 @@ def test_published_rules(name: str, k: int, rule: Callable[[int, int], int]) -> 
 def test_published_presets() -> None:
     assert MGPS.latent().nfe().vjp == sum(GRADIENT_STEPS["ffhq-ldm"](n, 298) for n in range(298))
     latent = MGPS.latent()
-    assert [latent._level(below) for below in (1, 400, 500, 501)] == [1, 400, 500, 250]
+    assert [latent._level(999, below) for below in (1, 400, 500, 501)] == [1, 400, 500, 250]
     assert (latent.warm, latent.lr, latent.form) == (700, 0.03, "gaussian")
     mixture = MGPS.mixture(steps=99)
     assert (mixture.warm, mixture.lr, mixture.steps) == (None, 0.1, 99)
@@ -524,6 +524,7 @@ def test_published_presets() -> None:
         MGPS(9, warm=700, grid="log-snr"),
         MGPS(9, warm=0, midpoint=0.0),
         MGPS(9, warm=400, form="score", midpoint=1.0),
+        MGPS(9, warm=0, midpoint=lambda t, below: 1 if t > 700 else t // 2),
     ],
 )
 def test_cost_is_what_it_says(sampler: MGPS) -> None:
@@ -532,7 +533,7 @@ def test_cost_is_what_it_says(sampler: MGPS) -> None:
     assert NFE(counted.forward, counted.vjp) == sampler.nfe()
 
 
-@pytest.mark.parametrize("warm", [0, 4, 7, 13])
+@pytest.mark.parametrize("warm", [0, 4, 7, 12])
 @pytest.mark.parametrize("form", ["gaussian", "score"])
 def test_two_stages_on_a_schedule_of_few_levels(form: str, warm: int) -> None:
     """Down to level 1 itself, where neither a bridge nor a second fit is left."""
@@ -545,12 +546,16 @@ def test_two_stages_on_a_schedule_of_few_levels(form: str, warm: int) -> None:
     assert bool(torch.isfinite(draws).all())
 
 
+@pytest.mark.parametrize("midpoint", [0.5, lambda t, below: t // 2])
 @pytest.mark.parametrize("form", ["gaussian", "score"])
-def test_without_gradient_steps_the_chain_is_bridges(form: str) -> None:
+def test_without_gradient_steps_the_chain_is_bridges(
+    form: str, midpoint: float | Callable[[int, int], int]
+) -> None:
     """Algorithm 3 written out: what is bridged to what, from which level, in which order."""
     prior = GaussianPrior(torch.full((1, 3), 0.5), eye(3) + 0.5, SCHEDULE)
     observation = Observation(torch.ones(1, 1, 3, dtype=torch.float64), Mask(torch.ones(1, 3)), 1)
-    sampler = MGPS(6, warm=500, gradient_steps=0, form=form)  # type: ignore[arg-type]
+    settings = {"warm": 500, "gradient_steps": 0, "form": form, "midpoint": midpoint}
+    sampler = MGPS(6, **settings)  # type: ignore[arg-type]
     found = sampler(prior, observation, (2, 1, 3), generator=torch.Generator().manual_seed(4))
 
     g = torch.Generator().manual_seed(4)
@@ -564,7 +569,7 @@ def test_without_gradient_steps_the_chain_is_bridges(form: str) -> None:
     times = time_grid(SCHEDULE, 6)
     seen, at = prior(x, times[0]), 0
     for t, below in pairwise(times):
-        mid = below // 2
+        mid = (t if callable(midpoint) else below) // 2
         w = bridged(mid, at, t, seen, x)
         if t >= 500:
             seen, at = bridged(1, 0, mid, prior(w, mid), w), 1
@@ -618,13 +623,23 @@ def test_two_stages_keep_the_contract(sampler: MGPS) -> None:
 
 
 def test_midpoints_stay_between_one_and_the_target() -> None:
-    assert [MGPS()._level(below) for below in (1, 2, 3, 500)] == [1, 1, 1, 250]
-    assert [MGPS(midpoint=1.0)._level(below) for below in (1, 7)] == [1, 7]
-    assert MGPS(midpoint=0.0)._level(80) == 1
-    switch = MGPS(midpoint=lambda below: below + 5 if below <= 500 else 0)
-    assert [switch._level(below) for below in (400, 600)] == [400, 1]
+    assert [MGPS()._level(999, below) for below in (1, 2, 3, 500)] == [1, 1, 1, 250]
+    assert [MGPS(midpoint=1.0)._level(999, below) for below in (1, 7)] == [1, 7]
+    assert MGPS(midpoint=0.0)._level(999, 80) == 1
+    switch = MGPS(midpoint=lambda t, below: below + 5 if t <= 500 else 0)
+    assert [switch._level(t, 400) for t in (500, 501)] == [400, 1]
     with pytest.raises(ValueError, match="fraction"):
         MidpointSwitch(1.5)
+
+
+def test_a_warm_start_above_the_schedule_is_refused() -> None:
+    """It would never begin."""
+    prior = GaussianPrior(torch.zeros(1, 2), eye(2), Schedule.linear(12, 0.01, 0.5))
+    observation = Observation(torch.zeros(1, 1, 2), Mask(torch.ones(1, 2)), 0.1)
+    with pytest.raises(ValueError, match=r"warm is level 13.*has 12.*None"):
+        MGPS(12, warm=13)(prior, observation, (1, 1, 2))
+    with pytest.raises(ValueError, match="warm is level 700"):
+        MGPS.images(steps=9).nfe(prior.schedule)
 
 
 @pytest.mark.parametrize(
