@@ -5,7 +5,8 @@ AssertionError with what was found where the contract is broken. They say nothin
 compare with a closed-form posterior for that.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -80,45 +81,56 @@ def check_denoiser(
     Arguments:
         denoiser: The denoiser.
         shape: A shape (batch, channels, time) it takes, with batch >= 2.
-        dtype: A data type it takes.
+        dtype: The data type it computes in. (A network of single precision takes double, too, but
+            its rounding is then more than is allowed.)
 
     Raises:
         AssertionError: If shape, type or values change where they must not, items of a batch are
-            coupled, a tensor of times differs from one time, or no gradient reaches x_t.
+            coupled, a tensor of times differs from one time, no gradient reaches x_t, or, at the
+            middle level, it is not that of differences.
     """
     top = denoiser.schedule.T
+    middle = max(top // 2, 1)
+    for t in sorted({1, middle, top}):
+        _check_level(denoiser, shape, dtype, t)
+    # At low noise a mean may change as fast as a step, at high noise hardly at all.
+    x, unit = _streams(shape[0]).normal(shape, dtype), float(denoiser.schedule.std(middle))
+    _check_slope(lambda v: denoiser(v, middle), x, unit, f"denoiser at t = {middle}")
+
+
+def _check_level(
+    denoiser: Denoiser, shape: tuple[int, int, int], dtype: torch.dtype, t: int
+) -> None:
     tolerance = _tolerance(dtype)
-    for t in sorted({1, max(top // 2, 1), top}):
-        x = Streams(range(1, shape[0] + 1)).normal(shape, dtype)
-        x0 = denoiser(x, t).detach()
-        name = f"denoiser at t = {t}"
-        _require(x0.shape == x.shape, f"{name}: shape {tuple(x0.shape)} from {tuple(x.shape)}")
-        _require(x0.dtype == dtype, f"{name}: type {x0.dtype} from {dtype}")
-        _require(bool(torch.isfinite(x0).all()), f"{name}: the output is not finite")
-        _require_close(denoiser(x, t).detach(), x0, 0.0, f"{name}: two calls differ")
-        times = torch.full((shape[0],), t)
-        _require_close(
-            denoiser(x, times).detach(),
-            x0,
-            tolerance,
-            f"{name}: an int and a tensor of times differ",
-        )
-        _require_close(
-            denoiser(x[:1], t).detach(), x0[:1], tolerance, f"{name}: an item depends on its batch"
-        )
-        leaf = x.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(denoiser(leaf, t)[0].sum(), leaf)
-        _require(bool(torch.isfinite(gradient).all()), f"{name}: the gradient is not finite")
-        _require_close(
-            gradient[1:],
-            torch.zeros_like(gradient[1:]),
-            0.0,
-            f"{name}: an item pulls on another one",
-        )
+    x = _streams(shape[0]).normal(shape, dtype)
+    x0 = denoiser(x, t).detach()
+    name = f"denoiser at t = {t}"
+    _require(x0.shape == x.shape, f"{name}: shape {tuple(x0.shape)} from {tuple(x.shape)}")
+    _require(x0.dtype == dtype, f"{name}: type {x0.dtype} from {dtype}")
+    _require(bool(torch.isfinite(x0).all()), f"{name}: the output is not finite")
+    _require_close(denoiser(x, t).detach(), x0, 0.0, f"{name}: two calls differ")
+    times = torch.full((shape[0],), t)
+    _require_close(
+        denoiser(x, times).detach(),
+        x0,
+        tolerance,
+        f"{name}: an int and a tensor of times differ",
+    )
+    _require_close(
+        denoiser(x[:1], t).detach(), x0[:1], tolerance, f"{name}: an item depends on its batch"
+    )
+    gradient = _gradient(lambda v: denoiser(v, t)[0].sum(), x, name)
+    _require_close(
+        gradient[1:], torch.zeros_like(gradient[1:]), 0.0, f"{name}: an item pulls on another one"
+    )
 
 
 def check_operator(
-    operator: Operator, shape: tuple[int, int, int], dtype: torch.dtype = torch.float64
+    operator: Operator,
+    shape: tuple[int, int, int],
+    dtype: torch.dtype = torch.float64,
+    *,
+    straight_through: bool = False,
 ) -> None:
     """Checks an operator, and the adjoint, pseudo-inverse and solve of a LinearOperator.
 
@@ -126,22 +138,84 @@ def check_operator(
         operator: The operator.
         shape: A shape (batch, channels, time) it takes, with batch >= 2.
         dtype: A data type it takes.
+        straight_through: Whether its gradient is on purpose not its derivative, as where rounding
+            passes gradients straight through; then they are not compared.
 
     Raises:
-        AssertionError: If a batch axis or type is lost, two calls differ, no gradient passes, or,
-            for a LinearOperator, it is not linear, <A x, y> differs from <x, A^T y>, A A^+ A from
-            A, or solve does not solve (A A^T + c I) v = r.
+        AssertionError: If a batch axis or type is lost, two calls differ, items of a batch are
+            coupled, no gradient passes or it is not that of differences, or, for a LinearOperator,
+            it is not linear, <A x, y> differs from <x, A^T y>, A A^+ A from A, or solve does not
+            solve (A A^T + c I) v = r for a number c or a tensor.
     """
-    x = Streams(range(1, shape[0] + 1)).normal(shape, dtype)
+    x = _streams(shape[0]).normal(shape, dtype)
     y = operator(x)
+    _require(y.ndim > 1, f"operator: shape {tuple(y.shape)} is no batch axis and data")
     _require(y.shape[0] == shape[0], f"operator: {shape[0]} items became {y.shape[0]}")
     _require(y.dtype == dtype, f"operator: type {y.dtype} from {dtype}")
     _require_close(operator(x), y, 0.0, "operator: two calls differ")
-    leaf = x.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(operator(leaf).square().sum(), leaf)
-    _require(bool(torch.isfinite(gradient).all()), "operator: the gradient is not finite")
+    _check_items(operator, x, y)
+    _gradient(lambda v: operator(v).square().sum(), x, "operator")
+    if not straight_through:
+        _check_slope(operator, x, 1.0, "operator")
     if isinstance(operator, LinearOperator):
         _check_linear(operator, x, y)
+
+
+def _check_items(operator: Operator, x: Tensor, y: Tensor) -> None:
+    """Checks that a change of one item leaves what is seen of the others."""
+    batch = len(x)
+    others = _streams(batch, batch).normal(x.shape, x.dtype)
+    for item in range(batch):
+        rest = torch.arange(batch) != item
+        changed = torch.where(rest[:, None, None], x, others)
+        _require_close(
+            operator(changed)[rest],
+            y[rest],
+            _tolerance(x.dtype),
+            "operator: an item depends on its batch",
+        )
+
+
+def _gradient(function: Callable[[Tensor], Tensor], x: Tensor, name: str) -> Tensor:
+    """The gradient of a number in x, which must be there and finite."""
+    with torch.enable_grad():
+        leaf = x.clone().requires_grad_()
+        value = function(leaf)
+        found = (
+            torch.autograd.grad(value, leaf, allow_unused=True)[0] if value.requires_grad else None
+        )
+    if found is None:
+        raise AssertionError(
+            f"{name}: no gradient passes; leave out torch.no_grad, detach and NumPy"
+        )
+    _require(bool(torch.isfinite(found).all()), f"{name}: the gradient is not finite")
+    return found
+
+
+def _check_slope(function: Callable[[Tensor], Tensor], x: Tensor, unit: float, name: str) -> None:
+    """Checks the derivative along one direction per item against a central difference.
+
+    The step is wide and the comparison coarse, since networks may compute in less than the type of
+    x, and saturate; a gradient that lacks a part or a factor is farther off.
+    """
+    step = unit * torch.finfo(x.dtype).eps ** (1 / 6)
+    along = _streams(len(x), len(x)).normal(x.shape, x.dtype)
+    y = function(x).detach().flatten(1)
+    change = (function(x + step * along) - function(x - step * along)).detach().flatten(1)
+    slope = change / (2 * step)
+    wanted = slope.norm(dim=1, keepdim=True)
+    # Seen along the change itself, or, of what stays the same, along all entries alike.
+    seen = torch.where(wanted > 0, slope / wanted, slope.shape[1] ** -0.5)
+    gradient = _gradient(lambda v: (seen * function(v).flatten(1)).sum(), x, name)
+    found = (gradient * along).flatten(1).sum(1)
+    off = (found - wanted[:, 0]).abs()
+    limit = 0.1 * wanted[:, 0] + 1e-3 * y.norm(dim=1)
+    worst = int((off - limit).argmax())
+    _require(
+        bool((off <= limit).all()),
+        f"{name}: the gradient gives a slope of {float(found[worst]):.3g} where differences give "
+        f"{float(wanted[worst]):.3g}",
+    )
 
 
 def _check_linear(operator: LinearOperator, x: Tensor, y: Tensor) -> None:
@@ -158,13 +232,21 @@ def _check_linear(operator: LinearOperator, x: Tensor, y: Tensor) -> None:
         "operator: <A x, y> differs from <x, A^T y>",
     )
     _require_close(operator(operator.pinv(y)), y, tolerance, "operator: A A^+ A differs from A")
-    v = operator.solve(r, 0.3)
-    _require_close(
-        operator(operator.adjoint(v)) + 0.3 * v,
-        r,
-        tolerance,
-        "operator: solve(r, c) does not solve (A A^T + c I) v = r",
-    )
+    varied = 0.3 + _streams(len(y)).normal(y.shape, y.dtype).abs()
+    per_item = varied.flatten(1).amax(1).reshape(-1, *[1] * (y.ndim - 1))
+    kinds: dict[str, float | Tensor] = {
+        "a number": 0.3,
+        "one number per item": per_item,
+        "shaped as r": varied,
+    }
+    for kind, c in kinds.items():
+        v = operator.solve(r, c)
+        _require_close(
+            operator(operator.adjoint(v)) + c * v,
+            r,
+            tolerance,
+            f"operator: solve(r, c) does not solve (A A^T + c I) v = r with c {kind}",
+        )
 
 
 def check_sampler(
@@ -179,7 +261,8 @@ def check_sampler(
     Arguments:
         sampler: The sampler; few steps make the check fast.
         denoiser: A denoiser it can use.
-        observation: An observation with one item, or as many as the batch.
+        observation: An observation with one item, or as many as the batch, in the data type that
+            the denoiser computes in.
         shape: The shape (batch, channels, time) of the draws, with batch >= 2.
         items: The same observation item by item, to check that a draw does not depend on its
             batch; may be left out if `observation` has one item.
@@ -215,9 +298,17 @@ def check_sampler(
         bool((torch.get_rng_state() == state).all()), "sampler: used torch's own random state"
     )
     spent = NFE(counted.forward, counted.vjp)
-    _require(spent == sampler.nfe(), f"sampler: nfe() promises {sampler.nfe()}, spent {spent}")
+    promised = _promised(sampler, denoiser)
+    _require(spent == promised, f"sampler: nfe() promises {promised}, spent {spent}")
     _check_progress(calls)
     _check_draws(sampler, denoiser, observation, items, draws)
+
+
+def _promised(sampler: Sampler, denoiser: Denoiser) -> NFE:
+    """The calls of nfe(), told the schedule by which some samplers plan their moves."""
+    nfe: Callable[..., NFE] = sampler.nfe
+    takes_schedule = "schedule" in inspect.signature(nfe).parameters
+    return nfe(denoiser.schedule) if takes_schedule else nfe()
 
 
 def _check_progress(calls: list[tuple[int, int]]) -> None:
@@ -250,8 +341,8 @@ def _check_draws(
         )
 
 
-def _streams(batch: int) -> Streams:
-    return Streams(range(1, batch + 1))
+def _streams(batch: int, after: int = 0) -> Streams:
+    return Streams(range(after + 1, after + batch + 1))
 
 
 def _tolerance(dtype: torch.dtype) -> float:

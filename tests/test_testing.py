@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from ecgdiff.diffusion import Denoiser, GaussianPrior, LeadFrequencyCovariance, Schedule
-from ecgdiff.operators import Dense, LinearOperator, Mask, Observation, RotatedMask
+from ecgdiff.operators import Dense, LinearOperator, Mask, Observation, Operator, RotatedMask
 from ecgdiff.random import Generator, normal
-from ecgdiff.samplers import NFE, Sampler, Surrogate
+from ecgdiff.samplers import MGPS, NFE, Sampler, Surrogate
 from ecgdiff.samplers.base import Progress
 from ecgdiff.testing import CountingDenoiser, check_denoiser, check_operator, check_sampler
 
@@ -47,6 +47,15 @@ class Changed(Denoiser):
                 return x0 if isinstance(t, int) else x0 + 1
             case "batch":
                 return x0 - x0.mean(0)
+            case "no gradient":
+                with torch.no_grad():
+                    return self.denoiser(x_t, t)
+            case "no gradient passes":  # though one reaches a weight
+                return x0.detach() * torch.ones(1, requires_grad=True)
+            case "gradient gives":
+                return 2 * x0.detach() - x0
+            case "gradient gives a slope":
+                return torch.cat([x0[:, :1], x0[:, 1:].detach()], 1)
             case _:
                 return x0 + (x0 - x0.detach()).sum()
 
@@ -57,8 +66,10 @@ def test_a_sound_denoiser_passes(prior: GaussianPrior) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", ["shape", "type", "not finite", "two calls", "tensor of times", "batch", "pulls on"]
-)
+    "fault",
+    ["shape", "type", "not finite", "two calls", "tensor of times", "batch", "pulls on",
+     "no gradient", "no gradient passes", "gradient gives", "gradient gives a slope"],
+)  # fmt: skip
 def test_faults_of_a_denoiser(prior: GaussianPrior, fault: str) -> None:
     with pytest.raises(AssertionError, match=fault):
         check_denoiser(Changed(prior, fault), SHAPE)
@@ -98,6 +109,18 @@ class Faulty(LinearOperator):
                 return 2 * x[:1]
             case "two calls":
                 return 2 * x + torch.randn_like(x)
+            case "depends on its batch":
+                return 2 * x - 2 * x.mean(0)
+            case "an item depends":  # on the one before it only
+                return 2 * torch.cat([x[:1], x[1:] - x[:-1]])
+            case "axis and data":
+                return 2 * x[:, 0, 0]
+            case "no gradient":
+                return 2 * x.detach()
+            case "gradient gives a slope of 0 ":
+                return 2 * x.detach() + 0 * x
+            case "gradient gives":
+                return 3 * x - x.detach()
             case _:
                 return 2 * x
 
@@ -108,17 +131,64 @@ class Faulty(LinearOperator):
         return y if self.fault == r"A A\^\+ A" else y / 2
 
     def solve(self, v: Tensor, c: float | Tensor) -> Tensor:
-        return v if self.fault == "does not solve" else v / (4 + c)
+        match self.fault:
+            case "does not solve":
+                return v
+            case "c shaped as r":
+                return v / (4 + (c[:, :1, :1] if isinstance(c, Tensor) else c))
+            case "c one number per item":
+                return v / (4 + (c.mean() if isinstance(c, Tensor) else c))
+            case _:
+                return v / (4 + c)
 
 
 @pytest.mark.parametrize(
     "fault",
-    ["not linear", "items became", "two calls", "differs from <x", r"A A\^\+ A", "does not solve"],
-)
+    ["not linear", "items became", "two calls", "differs from <x", r"A A\^\+ A", "does not solve",
+     "depends on its batch", "an item depends", "axis and data", "no gradient",
+     "gradient gives a slope of 0 ", "gradient gives", "c shaped as r", "c one number per item"],
+)  # fmt: skip
 def test_faults_of_an_operator(fault: str) -> None:
     check_operator(Faulty(""), SHAPE)
     with pytest.raises(AssertionError, match=fault):
         check_operator(Faulty(fault), SHAPE)
+
+
+class Rounded(Operator):
+    """Rounds to tenths, with the gradient of what it rounds."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x + ((10 * x).round() / 10 - x).detach()
+
+
+class Steps(Operator):
+    """The sign, with the gradient of the signal: nothing changes over a small step."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x + (x.sign() - x).detach()
+
+
+@pytest.mark.parametrize("operator", [Rounded(), Steps()])
+def test_gradients_that_pass_straight_through_must_be_declared(operator: Operator) -> None:
+    with pytest.raises(AssertionError, match="gradient gives"):
+        check_operator(operator, SHAPE)
+    check_operator(operator, SHAPE, straight_through=True)
+    with pytest.raises(AssertionError, match="no gradient"):
+        check_operator(Faulty("no gradient"), SHAPE, straight_through=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kinks_and_saturation_are_no_faults(dtype: torch.dtype) -> None:
+    class Clipped(Operator):
+        def __call__(self, x: Tensor) -> Tensor:
+            return x.clamp(-1, 1)
+
+    class Saturated(Operator):
+        def __call__(self, x: Tensor) -> Tensor:
+            return torch.tanh(x + 9)
+
+    for operator in (Clipped(), Saturated()):
+        check_operator(operator, (4, 3, 50), dtype)
 
 
 class Wrong(Sampler):
@@ -170,6 +240,15 @@ def test_a_sound_sampler_passes(prior: GaussianPrior, observation: Observation) 
 def test_faults_of_a_sampler(prior: GaussianPrior, observation: Observation, fault: str) -> None:
     with pytest.raises(AssertionError, match=fault):
         check_sampler(Wrong(fault), prior, observation, SHAPE)
+
+
+def test_calls_are_those_promised_for_the_schedule(prior: GaussianPrior) -> None:
+    # A warm start goes down to a level, and there are fewer above it in a schedule of a hundred.
+    short = GaussianPrior(prior.mean, prior.covariance, Schedule.linear(100, 1e-3, 0.2))  # type: ignore[arg-type]
+    observation = Observation(torch.zeros(1, 2, 4), Mask(torch.ones(2, 4)), 0.1)
+    sampler = MGPS(steps=5, warm=50)
+    assert sampler.nfe() != sampler.nfe(short.schedule)
+    check_sampler(sampler, short, observation, SHAPE)
 
 
 def test_items_must_be_given(prior: GaussianPrior, observation: Observation) -> None:

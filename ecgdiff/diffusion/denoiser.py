@@ -17,6 +17,9 @@ A network F is wrapped with the preconditioning of EDM, in which x is the varian
 
 For :math:`\sigma_d = 1` the input of F is :math:`x_t` itself and :math:`-F` is the v-prediction.
 
+Signals may have another floating-point type than a network's parameters: the network then computes
+in its own, and everything around it in that of the signals.
+
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022),
     | arXiv:2206.00364
@@ -40,6 +43,7 @@ __all__ = [
     "EpsDenoiser",
     "LinearObservation",
     "NetworkDenoiser",
+    "call_network",
     "eps_from_x0",
     "score_from_x0",
     "v_from_x0",
@@ -142,7 +146,7 @@ class NetworkDenoiser(Denoiser):
         level = max(t, 1) if isinstance(t, int) else t.clamp(min=1)
         c_noise = self.schedule.sigma(level).log() / 4
         x = x_t / alpha
-        out: Tensor = self.net(x / total, c_noise.to(x_t).expand(len(x_t)))
+        out = call_network(self.net, x / total, c_noise.to(x_t).expand(len(x_t)))
         return (self.sigma_data / total) ** 2 * x + sigma * self.sigma_data / total * out
 
 
@@ -169,8 +173,38 @@ class EpsDenoiser(Denoiser):
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         """The posterior mean; see :class:`Denoiser`. At t = 0 it is `x_t`."""
         levels = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
-        eps: Tensor = self.net(x_t, (levels - 1).clamp(min=0))
+        eps = call_network(self.net, x_t, (levels - 1).clamp(min=0))
         return x0_from_eps(x_t, eps, t, self.schedule)
+
+
+def call_network(net: nn.Module, x: Tensor, *others: Tensor) -> Tensor:
+    """Calls a network in the type of its parameters, and gives its answer in that of `x`.
+
+    Where one of its parameters has the type of `x`, or it has none, it is called as it is.
+
+    Arguments:
+        net: The network.
+        x: Its first input, a floating-point tensor.
+        others: Its other inputs; those that are floating-point change their type with `x`.
+    """
+    if (own := _own_type(net, x.dtype)) == x.dtype:
+        plain: Tensor = net(x, *others)
+        return plain
+    cast = [other.to(own) if other.is_floating_point() else other for other in others]
+    out: Tensor = net(x.to(own), *cast)
+    return out.to(x.dtype)
+
+
+def _own_type(net: nn.Module, wanted: torch.dtype) -> torch.dtype:
+    """The type of a network's parameters: `wanted` if one has it, else that of the first."""
+    first = None
+    # Any callable serves as a network, and one that is no module keeps its types to itself.
+    for parameter in net.parameters() if isinstance(net, nn.Module) else ():
+        if parameter.dtype == wanted:
+            return wanted
+        if first is None and parameter.is_floating_point():
+            first = parameter.dtype
+    return wanted if first is None else first
 
 
 def _per_item(value: Tensor, x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
-from ecgdiff.diffusion.denoiser import Denoiser, LinearObservation
+from ecgdiff.diffusion.denoiser import Denoiser, LinearObservation, call_network
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.errors import OperatorError
 
@@ -123,7 +123,8 @@ class InpaintingDenoiser(Denoiser):
             f(levels).to(x_t)[:, None, None] for f in (self.schedule.alpha, self.schedule.sigma)
         )
         x, mask = x_t / alpha, trusted > 0
-        out = self.net(network_input(x, sigma, y, mask), sigma[:, 0, 0].log() / 4, trusted)
+        level = sigma[:, 0, 0].log() / 4
+        out = call_network(self.net, network_input(x, sigma, y, mask), level, trusted)
         mean = x / (sigma**2 + 1) + sigma / (sigma**2 + 1).sqrt() * out
         return torch.where(mask, y, mean)
 

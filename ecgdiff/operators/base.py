@@ -78,8 +78,8 @@ class Observation:
             broadcasts to `y`, such as (channels, 1) per channel or (batch, 1, 1) per item.
 
     Raises:
-        OperatorError: If `y` holds NaN or infinite values, does not fit the operator, or `sigma`
-            is not positive.
+        OperatorError: If `y` is no tensor, holds NaN or infinite values or does not fit the
+            operator, or `sigma` is not positive and finite.
     """
 
     y: Tensor
@@ -87,6 +87,11 @@ class Observation:
     sigma: float | Tensor
 
     def __post_init__(self) -> None:
+        if not isinstance(self.y, Tensor):
+            raise OperatorError(
+                f"The observation y is a {type(self.y).__name__}; it must be a tensor: convert it "
+                "by torch.as_tensor."
+            )
         self._check_sigma()
         bad = int((~torch.isfinite(self.y)).sum())
         if bad:
@@ -98,11 +103,13 @@ class Observation:
 
     def _check_sigma(self) -> None:
         sigma = torch.as_tensor(self.sigma)
-        if not bool((sigma > 0).all() & torch.isfinite(sigma).all()):
+        wrong = sigma[~((sigma > 0) & torch.isfinite(sigma))]
+        if wrong.numel():
             raise OperatorError(
-                f"The noise sigma is {float(sigma.min()):g} somewhere; it must be "
+                f"The noise sigma is {float(wrong[0]):g} somewhere; it must be "
                 "positive and finite (for noise-free data give a small value, such as 1e-3 of "
-                "the signal's spread)."
+                "the signal's spread; leave samples that tell nothing out of the operator's "
+                "mask)."
             )
         try:
             fits = torch.broadcast_shapes(sigma.shape, self.y.shape) == self.y.shape

@@ -12,12 +12,14 @@ from ecgdiff.diffusion import (
     Schedule,
 )
 from ecgdiff.diffusion.denoiser import (
+    call_network,
     eps_from_x0,
     score_from_x0,
     v_from_x0,
     x0_from_eps,
     x0_from_v,
 )
+from ecgdiff.models.autocast import Autocast
 from ecgdiff.testing import check_denoiser
 
 SCHEDULE = Schedule.linear()
@@ -149,3 +151,64 @@ def test_the_contract_holds(name: str, dtype: torch.dtype) -> None:
 def test_data_spread_must_be_positive() -> None:
     with pytest.raises(ValueError, match="sigma_data"):
         NetworkDenoiser(nn.Identity(), SCHEDULE, 0.0)
+
+
+class Affine(nn.Module):
+    """A network of single precision, which keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 5)
+
+    def forward(self, x: Tensor, c: Tensor, *others: Tensor) -> Tensor:
+        self.given = x, c, *others
+        out: Tensor = self.layer(x)
+        return out
+
+
+@pytest.mark.parametrize("t", [5, torch.tensor([5, 500, 1000])])
+@pytest.mark.parametrize("kind", [NetworkDenoiser, EpsDenoiser])
+def test_a_network_computes_in_its_own_type(
+    kind: type[NetworkDenoiser | EpsDenoiser], t: int | Tensor
+) -> None:
+    net = Affine()
+    denoiser = kind(net, SCHEDULE)
+    x = _normal(3, 2, 5).requires_grad_()
+    x0 = denoiser(x, t)
+    assert x0.dtype == torch.float64
+    assert net.given[0].dtype == torch.float32
+    assert net.given[1].dtype == (torch.float32 if kind is NetworkDenoiser else torch.long)
+    (gradient,) = torch.autograd.grad(x0.square().sum(), x)
+    truth = kind(net.double(), SCHEDULE)(x, t)
+    (wanted,) = torch.autograd.grad(truth.square().sum(), x)
+    assert gradient.dtype == torch.float64
+    # At t = 1000 the eps-form divides by alpha = 0.006, which takes its share of the rounding.
+    torch.testing.assert_close(x0, truth, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_a_network_of_the_same_type_is_called_as_it_is() -> None:
+    net, x, c = Affine(), _normal(3, 2, 5).float(), torch.zeros(3, dtype=torch.float64)
+    assert torch.equal(call_network(net, x, c), net(x, c))
+    call_network(net, x, c)
+    assert net.given[0] is x and net.given[1] is c
+    # One of both types may cast by itself, one without parameters has no type of its own.
+    net.scale = nn.Parameter(torch.ones(1, dtype=torch.float16))
+    assert next(net.parameters()).dtype == torch.float16
+    call_network(net, x, c)
+    assert net.given[0] is x
+    probe = Probe(x)
+    call_network(probe, x.double(), c)
+    assert probe.x.dtype == torch.float64
+    assert call_network(lambda u, v: u, x, c) is x  # type: ignore[arg-type]
+
+
+def test_products_in_bfloat16_stay_what_they_were() -> None:
+    net = Autocast(Affine())
+    x, c = _normal(3, 2, 5).float(), torch.zeros(3)
+    found = call_network(net, x, c)
+    assert torch.equal(found, net(x, c))
+    assert net.net.given[0] is x and found.dtype == torch.float32
+    double = call_network(net, x.double(), c)
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double, found.double(), rtol=0, atol=0)

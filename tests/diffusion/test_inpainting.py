@@ -66,3 +66,27 @@ def test_trust_falls_with_the_noise_and_is_zero_where_nothing_was_observed() -> 
     assert trust(mask, 0.0).tolist() == [1.0, 0.0]
     noisy = trust(torch.ones(3, dtype=torch.bool), torch.tensor([0.02, 0.2, 1.0]))
     assert noisy.tolist() == sorted(noisy.tolist(), reverse=True)
+
+
+class Narrow(nn.Module):
+    """A network of single precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, u: Tensor, level: Tensor, trusted: Tensor) -> Tensor:
+        out: Tensor = self.layer(u + trusted) + level[:, None, None]
+        return out
+
+
+def test_a_network_computes_in_its_own_type() -> None:
+    net = Narrow()
+    y, mask = observation()
+    y, x_t = y.double(), torch.randn(SHAPE, generator=torch.Generator().manual_seed(1)).double()
+    y[0, 0, 0] = 1 / 3  # of no single-precision number
+    found = Seen(InpaintingDenoiser(net, SCHEDULE), y, mask, 0.25)(x_t, 500)
+    assert found.dtype == torch.float64
+    assert torch.equal(found[mask], y[mask])
+    wanted = Seen(InpaintingDenoiser(net.double(), SCHEDULE), y, mask, 0.25)(x_t, 500)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)

@@ -77,6 +77,12 @@ def test_bad_observations_are_refused_with_the_reason() -> None:
     for sigma in (0.0, -1.0, float("nan"), float("inf"), torch.tensor([[0.1], [0.0]])):
         with pytest.raises(OperatorError, match="must be positive and finite"):
             Observation(y, operator, sigma)
+    for bad_one in (-2.0, float("inf"), float("nan")):
+        # The value that is wrong, not the smallest.
+        with pytest.raises(OperatorError, match=rf"sigma is {bad_one:g} somewhere.*mask"):
+            Observation(y, operator, torch.tensor([[0.1], [bad_one]]))
+    with pytest.raises(OperatorError, match=r"y is a ndarray.*torch\.as_tensor"):
+        Observation(y.numpy(), operator, 0.1)  # type: ignore[arg-type]
     with pytest.raises(OperatorError, match=r"\(4,\), which does not broadcast"):
         Observation(y, operator, torch.ones(4))
     with pytest.raises(OperatorError, match="does not broadcast"):
