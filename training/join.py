@@ -32,6 +32,11 @@ __all__ = ["join", "read_shards", "write_shards"]
 # The files that come back from a lent machine have at most 16 MiB; the header needs a little.
 SHARD_BYTES = 16 * 2**20 - 2**17
 FORMAT = 1
+# What the card adds where the network was shown observations.
+_SHOWN = (
+    " {shown:.0%} of the records showed the network an observation of a random pattern, "
+    "{rest:.0%} nothing; the EMA weights are those with the lower mean of both losses."
+)
 
 
 def write_shards(
@@ -154,12 +159,14 @@ def _as_run(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[st
 
 
 def _slot_card(slot: Mapping[str, Any]) -> str:
+    share = slot["shown"]
+    seen = _SHOWN.format(shown=share, rest=1 - share) if share else ""
     return (
         "\n## Training by the clock\n\n"
         f"{slot['seconds'] / 60:.1f} minutes on one device ({slot['device']}), batches of "
         f"{slot['batch']}; the learning rate came down with the time. The EMA weights were chosen "
         f"on {slot['validation_records']} records of fold {slot['validation_fold']}. The samples "
-        f"were rounded to steps of {slot['step_uv']} uV.\n"
+        f"were rounded to steps of {slot['step_uv']} uV.{seen}\n"
     )
 
 

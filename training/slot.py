@@ -9,6 +9,9 @@ the budget that is gone since the first step could be made,
 
     rate(p) = p / 0.03 for p < 0.03, then 0.01 + 0.99 (1 + cos(pi (p - 0.03) / 0.97)) / 2 .
 
+With `--shown SHARE` the network is shown an observation in that share of the records, and serves
+the sampler `conditional` as well as those that guide a prior.
+
 FOLDER gets `log.csv` (which training/curve.py draws), `snapshots/` (all that `--resume` needs,
 every minute, the last two) and `weights/` (the better average, at every validation). When the time
 is over or on SIGTERM the step is finished, the weights are written, read back and compared with
@@ -16,7 +19,6 @@ those in memory; the exit status is 0 only if they pass.
 """
 
 import argparse
-import csv
 import math
 import os
 import pickle
@@ -30,7 +32,8 @@ from typing import Any
 
 import torch
 from join import read_shards, write_shards
-from slot_run import VALIDATION_FOLD, Run, band_losses
+from slot_log import Log
+from slot_run import MEAN, VALIDATION_FOLD, Losses, Run
 
 from ecgdiff.diffusion.quality import BANDS
 from ecgdiff.errors import CheckpointError, EcgDiffError
@@ -86,17 +89,18 @@ class Budget:
         return min(1.0, self.before + (1 - self.before) * gone / whole) if whole > 0 else 1.0
 
 
-def publish(run: Run, elapsed: float, *, check: bool) -> dict[float, list[float]]:
+def publish(run: Run, elapsed: float, *, check: bool) -> dict[float, Losses]:
     """Writes the better average as shards and returns the losses of all.
+
+    The better one has the smaller sum over levels, of the means of both views if there are two.
 
     Raises:
         CheckpointError: If `check` and the weights read back are not those in memory.
         FloatingPointError: If the averages are not finite; what was written before stays.
     """
     twins = {decay: run.averaged(decay) for decay in run.averages}
-    found = band_losses(list(twins.values()), run.validation, run.device)
-    losses = dict(zip(twins, found, strict=True))
-    best = min(losses, key=lambda decay: sum(losses[decay]))
+    losses = dict(zip(twins, run.losses(list(twins.values())), strict=True))
+    best = min(losses, key=lambda decay: sum(losses[decay][MEAN]))
     if not all(p.isfinite().all() for p in run.averages[best]):
         raise FloatingPointError(f"The weights are not finite at step {run.step}.")
     weights = run.a.out / "weights"
@@ -106,23 +110,28 @@ def publish(run: Run, elapsed: float, *, check: bool) -> dict[float, list[float]
         again = SaShiMi(**config["network"])
         again.load_state_dict(tensors)
         net = again.to(run.device).eval().requires_grad_(False)
-        (read,) = band_losses([net], run.validation, run.device)
-        for sigma, a, b in zip(BANDS, losses[best], read, strict=True):
-            if not abs(a - b) <= TOLERANCE * abs(a):
-                raise CheckpointError(
-                    f"The weights read back have the loss {b:.4g} at sigma {sigma:.3g}, those in "
-                    f"memory {a:.4g}: do not use {weights}."
-                )
+        (read,) = run.losses([net])
+        for view, values in losses[best].items():
+            _compare(values, read[view], weights)
     return losses
 
 
-def _config(run: Run, elapsed: float, decay: float, losses: list[float]) -> dict[str, Any]:
+def _compare(memory: Sequence[float], read: Sequence[float], weights: Path) -> None:
+    for sigma, a, b in zip(BANDS, memory, read, strict=True):
+        if not abs(a - b) <= TOLERANCE * abs(a):
+            raise CheckpointError(
+                f"The weights read back have the loss {b:.4g} at sigma {sigma:.3g}, those in "
+                f"memory {a:.4g}: do not use {weights}."
+            )
+
+
+def _config(run: Run, elapsed: float, decay: float, losses: Losses) -> dict[str, Any]:
     h = {**run.h, "total_steps": max(1, run.step)}
     return {
         "name": "slot",
         "objective": "edm",
-        "inpainting": False,
-        "network": {"context": 0, **run.network},
+        "inpainting": run.h["inpainting"],
+        "network": run.network,
         "leads": list(run.leads),
         "sampling_rate_hz": 100.0,
         "n_samples": run.validation.shape[-1],
@@ -140,11 +149,12 @@ def _config(run: Run, elapsed: float, decay: float, losses: list[float]) -> dict
             "slot": {
                 "seconds": round(elapsed, 1),
                 "batch": run.a.batch,
+                "shown": run.a.shown,
                 "device": run.a.device,
                 "step_uv": run.step_uv,
                 "validation_fold": VALIDATION_FOLD,
                 "validation_records": len(run.validation),
-                "validation_losses": losses,
+                **{f"validation_losses{view}": values for view, values in losses.items()},
             },
         },
     }
@@ -210,7 +220,7 @@ def load_snapshot(run: Run, seconds: float) -> Budget:
 
 def _fixed(run: Run) -> dict[str, Any]:
     """What a resumed run must share with the one it goes on from."""
-    keys = ("preset", "channels", "scale", "seed", "lengths", "gain")
+    keys = ("preset", "channels", "scale", "seed", "lengths", "gain", "shown")
     own = {
         "batch": run.a.batch,
         "records": run.about["records"],
@@ -220,45 +230,6 @@ def _fixed(run: Run) -> dict[str, Any]:
         "decays": list(run.averages),
     }
     return {**{key: run.h[key] for key in keys}, **own}
-
-
-class Log:
-    """Creates the log: `log.csv`, with the columns that training/curve.py reads.
-
-    Arguments:
-        path: The file; rows of steps after `step`, which will be made again, are dropped.
-        decays: The averages.
-        step: Steps made so far; 0 starts a new file.
-    """
-
-    def __init__(self, path: Path, decays: Sequence[float], step: int) -> None:
-        values = [f"val_{d}{band}" for d in decays for band in ("", *(f"/{s:.3g}" for s in BANDS))]
-        self.path = path
-        self.columns = ["step", "elapsed_s", "loss", "lr", "samples_per_s", *values]
-        kept: list[dict[str, str]] = []
-        if step and path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(kept)
-
-    def write(self, **values: object) -> None:
-        """Writes one row at once."""
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns).writerow(values)
-
-    def write_losses(self, step: int, elapsed: float, losses: dict[float, list[float]]) -> None:
-        """Writes the losses of a validation and prints their means."""
-        row: dict[str, object] = {}
-        for decay, found in losses.items():
-            row[f"val_{decay}"] = sum(found) / len(found)
-            row |= {f"val_{decay}/{s:.3g}": v for s, v in zip(BANDS, found, strict=True)}
-        self.write(step=step, elapsed_s=round(elapsed, 1), **row)
-        means = ", ".join(f"{sum(v) / len(v):.4f} ({d})" for d, v in losses.items())
-        print(f"step {step}, {elapsed:.0f} s, fold {VALIDATION_FOLD}: {means}", flush=True)
 
 
 def train(run: Run, budget: Budget, log: Log, stopped: Callable[[], bool]) -> None:
@@ -321,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             began = budget.began
             budget = load_snapshot(run, 60 * a.minutes)
             budget.began = began
-        log = Log(a.out / "log.csv", list(run.averages), run.step)
+        log = Log(a.out / "log.csv", list(run.averages), run.step, run.views)
         run.prepare()
         # Until here the signal ends the process at once: there is nothing to save.
         signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
@@ -367,6 +338,8 @@ def _settings(a: argparse.Namespace) -> dict[str, Any]:
         "seed": a.seed,
         "lengths": a.lengths,
         "gain": a.gain,
+        "inpainting": a.shown != 0,
+        "shown": a.shown or None,
         "start": a.start,
     }
 
@@ -391,6 +364,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--lengths", type=_numbers(int), default=[1000], help="such as 1000,256: in turn")
     add("--gain", type=_numbers(float), default=[0.8, 1.25], help="of a record; 1,1 for none")
     add("--decays", type=_numbers(float), default=[0.999, 0.9999], help="of the averages")
+    add("--shown", type=float, default=0.0, help="share of records shown an observation; 0: none")
     add("--scale", type=float, default=0.236, help="mV per model unit")
     add("--start", help="a checkpoint folder whose weights to start from")
     add("--resume", action="store_true", help="go on from the newest snapshot in --out")

@@ -1,8 +1,8 @@
 """What training/slot.py trains: network, averages and records on one device, a step at a time."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -10,19 +10,26 @@ from pack import read_parts
 from torch import Tensor, nn
 
 from ecgdiff.diffusion.denoiser import NetworkDenoiser
+from ecgdiff.diffusion.inpainting import InpaintingDenoiser
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.errors import CheckpointError, DataError
 from ecgdiff.lightning import validation
 from ecgdiff.lightning.losses import draw_sigma, edm_loss, parameter_groups, varied
+from ecgdiff.lightning.masks import check_patterns
 from ecgdiff.lightning.share import Share
+from ecgdiff.lightning.shown import inpainting_loss, validation_view, widened
 from ecgdiff.lightning.training_run import lineage
 from ecgdiff.models.crops import middle
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 from ecgdiff.prior import load_network
 
-__all__ = ["VALIDATION_FOLD", "Run", "band_losses"]
+__all__ = ["MEAN", "VALIDATION_FOLD", "Losses", "Run", "band_losses"]
 
 VALIDATION_FOLD, VALIDATION_BATCH = 9, 64
+MEAN, NOTHING, SHOWN = "", "_nothing", "_shown"
+"""What validation shows a network, as in the names of the log's columns; the mean of both."""
+Losses: TypeAlias = dict[str, list[float]]
+"""Per view the losses at the levels of `BANDS`; only `MEAN` if nothing is ever shown."""
 
 
 class Run:
@@ -36,10 +43,16 @@ class Run:
     def __init__(self, h: dict[str, Any], a: argparse.Namespace) -> None:
         self.h, self.a, self.device, self.step = h, a, torch.device(a.device), 0
         torch.manual_seed(h["seed"])
-        self.network = {"channels": h["channels"], "t_scale": 400.0, **PRESETS[h["preset"]]}
+        size = {"channels": h["channels"], "context": h["channels"] if h["inpainting"] else 0}
+        self.network: dict[str, Any] = {**size, "t_scale": 400.0, **PRESETS[h["preset"]]}
+        self.views = (MEAN, NOTHING, SHOWN) if h["inpainting"] else (MEAN,)
         net, self.earlier = SaShiMi(**self.network), None
         if a.start:
             self.earlier = _start(net, a.start, h["scale"])
+        try:
+            check_patterns((), h["shown"])
+        except ValueError as error:
+            raise DataError(f"--shown: {error}") from error
         if not 0 < h["gain"][0] <= h["gain"][1]:
             raise DataError(f"--gain is a range of positive factors, got {h['gain']}.")
         self.net = net.to(self.device)
@@ -63,7 +76,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = torch.zeros((), device=self.device)
 
-    def _compiled(self) -> Callable[[Tensor, Tensor], Tensor]:
+    def _compiled(self) -> Any:
         if self.a.compile == "off":
             return self.net
         mode = None if self.a.compile == "default" else self.a.compile
@@ -123,8 +136,12 @@ class Run:
             share.generator,
             self.device,
         )
+        sigma = sigma[:, None, None]
         with torch.autocast(self.device.type, torch.bfloat16):
-            return edm_loss(self.called, x0, sigma[:, None, None], noise)
+            if self.h["inpainting"]:
+                shown = self.h["shown"]
+                return inpainting_loss(self.called, x0, sigma, noise, share, shown=shown)
+            return edm_loss(self.called, x0, sigma, noise)
 
     def prepare(self) -> None:
         """Compiles for every length, before the schedule starts."""
@@ -159,12 +176,23 @@ class Run:
             own.copy_(value)
         return twin
 
+    def losses(self, nets: Sequence[SaShiMi]) -> list[Losses]:
+        """The validation losses of each network, for every view."""
+        plain = band_losses(nets, self.validation, self.device)
+        if not self.h["inpainting"]:
+            return [{MEAN: values} for values in plain]
+        shown = band_losses(nets, self.validation, self.device, shown=True)
+        return [
+            {MEAN: np.mean([a, b], axis=0).tolist(), NOTHING: a, SHOWN: b}
+            for a, b in zip(plain, shown, strict=True)
+        ]
+
 
 def _start(net: SaShiMi, folder: str, scale: float) -> dict[str, Any]:
     """Takes the weights of a checkpoint folder; returns what they were trained on."""
     found, config = load_network(folder)
     try:
-        net.load_state_dict(found.state_dict())
+        net.load_state_dict(widened(found.state_dict(), net))
     except RuntimeError as error:
         raise CheckpointError(f"{folder} holds a network of another size: {error}") from error
     if (config["objective"], config["scale_mv"]) != ("edm", scale):
@@ -175,20 +203,34 @@ def _start(net: SaShiMi, folder: str, scale: float) -> dict[str, Any]:
     return lineage(config)
 
 
-def band_losses(nets: Sequence[nn.Module], x0: Tensor, device: torch.device) -> list[list[float]]:
+def band_losses(
+    nets: Sequence[SaShiMi], x0: Tensor, device: torch.device, *, shown: bool = False
+) -> list[list[float]]:
     """Validation losses per network and level of `BANDS`, averaged over records.
 
     Arguments:
         nets: Networks on `device`, in evaluation mode.
         x0: Clean signals in model units, shape (records, leads, time), on the CPU.
         device: Where to compute.
+        shown: Whether the networks, with a second input then, are shown what Lightning's
+            validation shows; the losses are those of what was lost. Else they are shown nothing.
     """
-    schedule, batches = Schedule.linear(), x0.split(VALIDATION_BATCH)
+    batches = x0.split(VALIDATION_BATCH)
     found = [
-        [
-            validation.band_losses(NetworkDenoiser(net, schedule), batch.to(device), None, number)
-            for number, batch in enumerate(batches)
-        ]
+        [_batch_losses(net, x.to(device), number, shown) for number, x in enumerate(batches)]
         for net in nets
     ]
-    return np.average(found, axis=1, weights=[len(batch) for batch in batches]).tolist()
+    means: list[list[float]] = np.average(
+        found, axis=1, weights=[len(x) for x in batches]
+    ).tolist()
+    return means
+
+
+def _batch_losses(net: SaShiMi, x0: Tensor, number: int, shown: bool) -> list[float]:
+    schedule = Schedule.linear()
+    if not net.context:
+        return validation.band_losses(NetworkDenoiser(net, schedule), x0, None, number)
+    denoiser = InpaintingDenoiser(net, schedule)
+    if not shown:
+        return validation.band_losses(denoiser, x0, None, number)
+    return validation.band_losses(*validation_view(denoiser, x0, number), number)

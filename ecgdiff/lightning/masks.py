@@ -1,11 +1,20 @@
-"""Random patterns of what was observed, for the training of networks that see observations."""
+"""Random patterns of what was observed, for the training of networks that see observations.
+
+They are drawn on the host, item by item, so every pattern writes into its item's part of one NumPy
+array: an operation of torch takes longer than the few numbers that a pattern needs.
+"""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["check_patterns", "draw_masks", "validation_masks"]
+
+Mask: TypeAlias = NDArray[np.bool_]
 
 HALF = 128
 """Samples of the benchmark's half block."""
@@ -15,7 +24,10 @@ SHARES = {"first": 0.4, "leads": 0.15, "block": 0.15, "window": 0.15, "mixed": 0
 
 
 def draw_masks(
-    shape: tuple[int, int, int], generator: torch.Generator, patterns: Sequence[str] = ()
+    shape: tuple[int, int, int],
+    generator: torch.Generator,
+    patterns: Sequence[str] = (),
+    shown: float | None = None,
 ) -> Tensor:
     """Draws one pattern per item: True where observed.
 
@@ -30,38 +42,59 @@ def draw_masks(
         generator: The source of randomness.
         patterns: Names of patterns, equally often. If there are none, the shares are those of
             `SHARES`, and a quarter of all recordings is shorter than the window, too.
+        shown: The share of items that are not of the pattern `none`, the others' proportions
+            being those of `SHARES`; as `SHARES` says if None. A few of them show nothing all the
+            same, where the recording ends before its window begins.
 
     Raises:
-        ValueError: If a pattern is unknown.
+        ValueError: If a pattern is unknown, or `shown` is no share or given with patterns.
     """
+    check_patterns(patterns, shown)
     if patterns:
-        return _stacked(patterns, torch.ones(len(patterns)), shape, generator)
-    mask = _stacked(list(SHARES), torch.tensor(list(SHARES.values())), shape, generator)
+        return _filled(patterns, torch.ones(len(patterns)), shape, generator)
+    mask = _filled(list(SHARES), _shares(shown), shape, generator)
+    array = mask.numpy()
     for item in range(shape[0]):
         if _uniform(generator) < 0.25:
-            mask[item, :, _between(shape[2] // 4, shape[2], generator) :] = False
+            array[item, :, _between(shape[2] // 4, shape[2], generator) :] = False
     return mask
 
 
-def check_patterns(names: Sequence[str]) -> None:
-    """Checks names of patterns.
+def check_patterns(names: Sequence[str], shown: float | None = None) -> None:
+    """Checks names of patterns and the share of what is shown.
 
     Raises:
-        ValueError: If one is unknown.
+        ValueError: If a name is unknown, or `shown` is no share or given with names.
     """
     if unknown := [name for name in names if name not in _PATTERNS]:
         raise ValueError(f"There is no pattern {unknown[0]!r}; there are {', '.join(_PATTERNS)}.")
+    if shown is None:
+        return
+    if not 0 < shown <= 1:
+        raise ValueError(f"shown is a share above 0 and up to 1, got {shown}.")
+    if names:
+        raise ValueError("shown is for the usual mixture: give patterns or shown, not both.")
 
 
-def _stacked(
+def _shares(shown: float | None) -> Tensor:
+    shares = torch.tensor(list(SHARES.values()))
+    if shown is None:
+        return shares
+    none = torch.tensor([name == "none" for name in SHARES])
+    return torch.where(none, 1 - shown, shown * shares / shares[~none].sum())
+
+
+def _filled(
     names: Sequence[str],
     shares: Tensor,
     shape: tuple[int, int, int],
     generator: torch.Generator,
 ) -> Tensor:
-    check_patterns(names)
     kinds = torch.multinomial(shares, shape[0], replacement=True, generator=generator)
-    return torch.stack([_PATTERNS[names[int(k)]](shape[1], shape[2], generator) for k in kinds])
+    mask = torch.zeros(shape, dtype=torch.bool)
+    for item, kind in zip(mask.numpy(), kinds.tolist(), strict=True):
+        _PATTERNS[names[kind]](item, generator)
+    return mask
 
 
 def validation_masks(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -73,8 +106,8 @@ def validation_masks(shape: tuple[int, int, int], generator: torch.Generator) ->
     """
     mask = torch.zeros(shape, dtype=torch.bool)
     mask[::2, 0] = True
-    for item in range(1, shape[0], 2):
-        mask[item] = _half(shape[1], shape[2], generator)
+    for item in mask.numpy()[1::2]:
+        _half(item, generator)
     return mask
 
 
@@ -87,58 +120,68 @@ def _between(low: int, high: int, generator: torch.Generator) -> int:
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
-def _block(time: int, generator: torch.Generator) -> Tensor:
+def _block(time: int, generator: torch.Generator) -> slice:
     """One stretch of a twentieth to two thirds of the time."""
     length = _between(max(time // 20, 1), max(2 * time // 3, 1), generator)
     start = _between(0, time - length, generator)
-    return (torch.arange(time) >= start) & (torch.arange(time) < start + length)
+    return slice(start, start + length)
 
 
-def _first(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    return (torch.arange(leads) == 0)[:, None].expand(leads, time).clone()
+# The patterns: each marks in an array (leads, time) of zeros what was observed.
 
 
-def _leads(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    kept = torch.randperm(leads, generator=generator) < _between(1, leads - 1, generator)
-    return kept[:, None].expand(leads, time).clone()
+def _first(item: Mask, generator: torch.Generator) -> None:
+    item[0] = True
 
 
-def _all_but_block(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    return ~_block(time, generator).expand(leads, time)
+def _leads(item: Mask, generator: torch.Generator) -> None:
+    item[_kept(len(item), generator)] = True
 
 
-def _window(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    return _block(time, generator).expand(leads, time).clone()
+def _kept(leads: int, generator: torch.Generator) -> Mask:
+    order = torch.randperm(leads, generator=generator)
+    kept: Mask = (order < _between(1, leads - 1, generator)).numpy()
+    return kept
 
 
-def _half(leads: int, time: int, generator: torch.Generator) -> Tensor:
+def _all_but_block(item: Mask, generator: torch.Generator) -> None:
+    item[:] = True
+    item[:, _block(item.shape[1], generator)] = False
+
+
+def _window(item: Mask, generator: torch.Generator) -> None:
+    item[:, _block(item.shape[1], generator)] = True
+
+
+def _half(item: Mask, generator: torch.Generator) -> None:
     # 1.28 s at 100 Hz; of a window of 2.56 s, its first or its second half.
+    time = item.shape[1]
     length = min(HALF, time // 2)
     start = _between(0, time - length, generator)
     if time <= 2 * HALF:
         start = 0 if 2 * start < time - length else time - length
-    inside = (torch.arange(time) >= start) & (torch.arange(time) < start + length)
-    return inside.expand(leads, time)
+    item[:, start : start + length] = True
 
 
-def _blocks(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    crop = min(2 * HALF, time)
-    start = _between(0, time - crop, generator)
-    mask = _none(leads, time, generator)
-    mask[:, start : start + crop] = _all_but_blocks(leads, crop, generator)
-    return mask
+def _blocks(item: Mask, generator: torch.Generator) -> None:
+    crop = min(2 * HALF, item.shape[1])
+    start = _between(0, item.shape[1] - crop, generator)
+    _all_but_blocks(item[:, start : start + crop], generator)
 
 
-def _all_but_blocks(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    return torch.stack([~_block(time, generator) for _ in range(leads)])
+def _all_but_blocks(item: Mask, generator: torch.Generator) -> None:
+    item[:] = True
+    for lead in item:
+        lead[_block(len(lead), generator)] = False
 
 
-def _mixed(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    return _all_but_blocks(leads, time, generator) & _leads(leads, time, generator)
+def _mixed(item: Mask, generator: torch.Generator) -> None:
+    _all_but_blocks(item, generator)
+    item[~_kept(len(item), generator)] = False
 
 
-def _none(leads: int, time: int, generator: torch.Generator) -> Tensor:
-    return torch.zeros(leads, time, dtype=torch.bool)
+def _none(item: Mask, generator: torch.Generator) -> None:
+    pass
 
 
 _PATTERNS = {

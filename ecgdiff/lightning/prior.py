@@ -13,8 +13,8 @@ standard deviations: the log-normal is centered far above the values published f
 Every random number of a step follows from (seed, step): a resumed run is the same run, bit for
 bit. Each process draws the numbers of the whole step and uses its own share, so that a run on two
 processes is the run on one with twice the batch, but for rounding. The records lie on the device
-of the network and are picked, cropped and varied there; only the log waits for the device, and
-what is drawn item by item on the host, the patterns of what is observed.
+of the network and are picked, cropped and varied there, and only the log waits for the device. The
+patterns of what is observed are drawn on the host, while the device computes the step before.
 
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022),
@@ -31,19 +31,14 @@ import torch
 from torch import Tensor, nn
 
 from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
-from ecgdiff.diffusion.inpainting import NOISE, InpaintingDenoiser, Seen, network_input, trust
+from ecgdiff.diffusion.inpainting import InpaintingDenoiser
 from ecgdiff.diffusion.quality import BANDS
 from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.lightning.ema import WeightAverages
-from ecgdiff.lightning.losses import (
-    draw_sigma,
-    edm_loss,
-    edm_pair,
-    parameter_groups,
-    varied,
-)
-from ecgdiff.lightning.masks import check_patterns, draw_masks, validation_masks
+from ecgdiff.lightning.losses import draw_sigma, edm_loss, parameter_groups, varied
+from ecgdiff.lightning.masks import check_patterns
 from ecgdiff.lightning.share import Share
+from ecgdiff.lightning.shown import inpainting_loss, validation_view, widened
 from ecgdiff.lightning.training_run import lineage
 from ecgdiff.lightning.validation import band_losses
 from ecgdiff.models.crops import middle
@@ -51,9 +46,6 @@ from ecgdiff.models.sashimi import PRESETS, SaShiMi
 from ecgdiff.prior import load_network
 
 __all__ = ["DiffusionPrior"]
-
-# The noise of observations shown in validation, in standard deviations of the data (0.02 mV).
-VALIDATION_SIGMA_Y = 0.085
 
 
 class DiffusionPrior(pl.LightningModule):
@@ -83,6 +75,8 @@ class DiffusionPrior(pl.LightningModule):
             (:mod:`ecgdiff.lightning.masks`), and learns to denoise what was lost. Objective `edm`
             only.
         patterns: Names of the patterns if not their usual mixture.
+        shown: The share of records of which something is shown, the usual mixture's 95 % if None.
+            With less the network learns better what it does where it is shown nothing: as a prior.
         start: A prior of the same size to start from, by name or folder; random weights if None.
         compile: Compile the training graph; needs a C++ compiler, gives the same numbers to
             rounding. `reduce-overhead` records CUDA graphs, too.
@@ -109,6 +103,7 @@ class DiffusionPrior(pl.LightningModule):
         gain: tuple[float, float] = (1.0, 1.0),
         inpainting: bool = False,
         patterns: Sequence[str] = (),
+        shown: float | None = None,
         start: str | None = None,
         compile: bool | Literal["reduce-overhead"] = False,
     ) -> None:
@@ -118,7 +113,7 @@ class DiffusionPrior(pl.LightningModule):
                 f"total_steps is {total_steps} and warmup {warmup}: give trainer.max_steps, the "
                 "number of steps over which the learning rate comes down."
             )
-        _check(objective, inpainting, patterns, gain)
+        _check(objective, inpainting, patterns, shown, gain)
         self.save_hyperparameters()
         self.schedule = Schedule.linear()
         # The embedding works on a scale of 0..1000: levels as they are, ln(sigma) / 4 stretched.
@@ -136,7 +131,7 @@ class DiffusionPrior(pl.LightningModule):
                     f"The prior {start} has objective {config['objective']} and scale "
                     f"{config['scale_mv']}, not {objective} and {scale}."
                 )
-            self.net.load_state_dict(_widened(net.state_dict(), self.net))
+            self.net.load_state_dict(widened(net.state_dict(), self.net))
             self.earlier = lineage(config)
         # In a tuple, so that the compiled twin is not registered as a second module.
         self._train_net: tuple[Any] = (_compiled(self.net, compile),)
@@ -200,19 +195,9 @@ class DiffusionPrior(pl.LightningModule):
         return share.mine(self.draw_sigma(share.count(x0), share.generator))[:, None, None]
 
     def _inpainting_loss(self, x0: Tensor, noise: Tensor, share: Share) -> Tensor:
-        sigma = self._levels(x0, share)
-        shape = (share.count(x0), x0.shape[1], x0.shape[2])
-        whole = draw_masks(shape, share.host, self.hparams["patterns"])
-        mask = share.mine(whole).to(x0.device)
-        low, high = (math.log(v) for v in NOISE)
-        sigma_y = share.uniform((len(x0), 1, 1)).mul(high - low).add(low).exp()
-        y = x0 + sigma_y * share.normal(x0.shape)
-        x, target = edm_pair(x0, sigma, noise)
-        out = self._train_net[0](
-            network_input(x, sigma, y, mask), sigma.flatten().log() / 4, trust(mask, sigma_y)
-        )
-        # The mean over what is lost on all processes, whose gradients are averaged.
-        return ((out - target).square() * ~mask).sum() * share.ranks / int((~whole).sum())
+        sigma, h = self._levels(x0, share), self.hparams
+        net = self._train_net[0]
+        return inpainting_loss(net, x0, sigma, noise, share, h["patterns"], h["shown"])
 
     def draw_sigma(self, count: int, generator: torch.Generator) -> Tensor:
         """Draws `count` noise levels from the training distribution."""
@@ -259,10 +244,7 @@ class DiffusionPrior(pl.LightningModule):
         denoiser = self.denoiser()
         if not isinstance(denoiser, InpaintingDenoiser):
             return denoiser, x0, None
-        generator = torch.Generator().manual_seed(number)
-        mask = validation_masks((x0.shape[0], x0.shape[1], x0.shape[2]), generator).to(x0.device)
-        y = x0 + VALIDATION_SIGMA_Y * torch.randn(x0.shape, generator=generator).to(x0)
-        return Seen(denoiser, y, mask, VALIDATION_SIGMA_Y), x0, ~mask
+        return validation_view(denoiser, x0, number)
 
     def _averages(self) -> Iterator[WeightAverages]:
         return (c for c in self.trainer.callbacks if isinstance(c, WeightAverages))  # type: ignore[attr-defined]
@@ -301,14 +283,20 @@ class DiffusionPrior(pl.LightningModule):
 
 
 def _check(
-    objective: str, inpainting: bool, patterns: Sequence[str], gain: tuple[float, float]
+    objective: str,
+    inpainting: bool,
+    patterns: Sequence[str],
+    shown: float | None,
+    gain: tuple[float, float],
 ) -> None:
     """Refuses settings that would be ignored or train wrongly."""
     if inpainting and objective != "edm":
         raise ValueError("A network that is shown observations is trained with objective edm.")
     if patterns and not inpainting:
         raise ValueError("patterns say what is not shown to the network: give inpainting, too.")
-    check_patterns(patterns)
+    if shown is not None and not inpainting:
+        raise ValueError("shown says how often something is shown: give inpainting, too.")
+    check_patterns(patterns, shown)
     if not 0 < gain[0] <= gain[1]:
         raise ValueError(f"gain is a range of positive factors, got {gain[0]} to {gain[1]}.")
 
@@ -316,11 +304,3 @@ def _check(
 def _compiled(net: SaShiMi, how: bool | str) -> Any:
     # A graph per length: windows have one or two, and one graph for all lengths is slower.
     return torch.compile(net, mode=None if how is True else how, dynamic=False) if how else net
-
-
-def _widened(state: dict[str, Tensor], net: SaShiMi) -> dict[str, Tensor]:
-    """Weights of a network without a second input, ignoring it where `net` has one."""
-    wanted = net.state_dict()["input.weight"]
-    missing = wanted.shape[1] - state["input.weight"].shape[1]
-    padded = nn.functional.pad(state["input.weight"], (0, max(missing, 0)))
-    return {**state, "input.weight": padded}

@@ -1,6 +1,8 @@
 """Training the classifier: it learns, resumes bit for bit, and is exported as it was trained."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,10 @@ LEADS = ("I", "V1")
 FAST = STATEMENTS.index("STACH")
 
 
-def made_up(root: str, folds: object, leads: object) -> tuple[torch.Tensor, torch.Tensor, int]:
+Folds = list[tuple[int, ...]]
+
+
+def made_up() -> tuple[torch.Tensor, torch.Tensor, int]:
     """Sixty waves in two leads; those that oscillate fast carry one statement."""
     rng = np.random.default_rng(0)
     fast = rng.random(60) < 0.5
@@ -39,9 +44,17 @@ def made_up(root: str, folds: object, leads: object) -> tuple[torch.Tensor, torc
 
 
 @pytest.fixture(autouse=True)
-def _in_place_of_ptbxl(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelled, "load_labelled_set", made_up)
-    monkeypatch.setattr(export_classifier, "load_labelled_set", made_up)
+def asked(monkeypatch: pytest.MonkeyPatch) -> Folds:
+    """The folds that were asked of PTB-XL, in whose place waves are made up."""
+    found: Folds = []
+
+    def load(root: str, folds: Iterable[int], leads: object) -> Any:
+        found.append(tuple(folds))
+        return made_up()
+
+    monkeypatch.setattr(labelled, "load_labelled_set", load)
+    monkeypatch.setattr(export_classifier, "load_labelled_set", load)
+    return found
 
 
 def model(steps: int) -> StatementClassifier:
@@ -78,14 +91,16 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(tmp_path: Path) -> None:
         assert torch.equal(a, b)
 
 
-def test_it_learns_and_is_exported_as_it_was_trained(tmp_path: Path) -> None:
+def test_it_learns_and_is_exported_as_it_was_trained(tmp_path: Path, asked: Folds) -> None:
     net, run = model(60), trainer(tmp_path, 60)
     run.fit(net, data())
     saved = next(tmp_path.glob("*step=60.ckpt"))
+    asked.clear()
     config = export_classifier.export(saved, "", "tiny", tmp_path / "out")
+    assert asked == [(9,)]  # never the test fold
     assert config["validation"]["macro_auroc"] > 0.95
     classifier = load_classifier(tmp_path / "out")
-    samples, labels, _ = made_up("", [9], LEADS)
+    samples, labels, _ = made_up()
     p = classifier.probabilities(samples.numpy() / 1000, LEADS)
     made = labels[:, FAST].numpy() == 1
     assert p[made, FAST].mean() > 0.6 > 0.4 > p[~made, FAST].mean()
@@ -100,8 +115,9 @@ def test_it_learns_and_is_exported_as_it_was_trained(tmp_path: Path) -> None:
     np.testing.assert_allclose(read, combined, atol=0.05)  # half precision
 
 
-def test_records_of_a_step_come_with_their_statements() -> None:
+def test_records_of_a_step_come_with_their_statements(asked: Folds) -> None:
     rows = LabelledPTBXL(root="", leads=LEADS, batch_size=20)
     rows.setup("fit")
+    assert asked == [(1, 2, 3, 4, 5, 6, 7, 8), (9,)]
     samples, labels = rows.labelled_batch(7)
     assert torch.equal(labels[:, FAST].bool(), samples[:, 0].float().diff().abs().amax(-1) > 120)

@@ -1,6 +1,7 @@
 """Training: what is learned, averaged, resumed and exported; a tiny net on made-up ECGs."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,10 +9,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from ecgdiff.diffusion.inpainting import InpaintingDenoiser
 from ecgdiff.diffusion.quality import BANDS
+from ecgdiff.diffusion.schedule import Schedule
 from ecgdiff.lightning import datamodule as data_file
+from ecgdiff.lightning import shown as shown_file
 from ecgdiff.lightning.datamodule import PTBXLDataModule
 from ecgdiff.lightning.ema import WeightAverages
+from ecgdiff.lightning.losses import edm_pair
+from ecgdiff.lightning.masks import draw_masks
 from ecgdiff.lightning.prior import DiffusionPrior
 from ecgdiff.lightning.share import Share
 from ecgdiff.lightning.validation import band_losses
@@ -138,6 +144,79 @@ def test_training_on_observations_lowers_the_loss(made_up: None, tmp_path: Path)
     trainer(tmp_path, 40).fit(module, data())
     module.net.eval()
     assert sum(band_losses(*module.to_validate(x0, 0), 0)[3:6]) < 0.8 * sum(start)
+
+
+def test_the_loss_of_what_was_lost_by_its_formula(made_up: None) -> None:
+    """From new generators, in the order in which a step draws; to the bit."""
+    module = model(inpainting=True)
+    torch.nn.init.normal_(module.net.output.weight, generator=torch.Generator().manual_seed(0))
+    x0, noise = torch.randn(2, 6, 8, 64, generator=torch.Generator().manual_seed(1))
+    found = module._inpainting_loss(x0, noise, Share(3, 5, 0, 1))
+    found.backward()
+    weight = module.net.input.weight
+    assert weight.grad is not None
+    gradient, weight.grad = weight.grad, None
+
+    share = Share(3, 5, 0, 1)
+    sigma = module.draw_sigma(6, share.generator)[:, None, None]
+    mask = draw_masks((6, 8, 64), share.host)
+    low, high = math.log(0.02), math.log(1.0)
+    u = torch.rand((6, 1, 1), generator=share.generator)
+    sigma_y = (u * (high - low) + low).exp()
+    y = x0 + sigma_y * torch.randn(x0.shape, generator=share.generator)
+    x, target = edm_pair(x0, sigma, noise)
+    seen = torch.where(mask, y, x / (sigma**2 + 1).sqrt())
+    trusted = torch.where(mask, 1 / (1 + 4 * sigma_y), 0.0)
+    error = (module.net(seen, sigma.flatten().log() / 4, trusted) - target).square() * ~mask
+    expected = error.sum() / int((~mask).sum())
+    expected.backward()
+    assert torch.equal(found, expected) and torch.equal(gradient, weight.grad)
+
+
+class Elsewhere(Share):
+    """The numbers of a step on a device that holds no numbers and takes none of another."""
+
+    def normal(self, shape: Sequence[int]) -> torch.Tensor:
+        return torch.ones(tuple(shape), device="meta")
+
+    uniform = normal
+
+
+def test_nothing_that_is_shown_stays_on_the_host() -> None:
+    weight = torch.ones((), device="meta", requires_grad=True)
+
+    class Net(torch.nn.Module):
+        def forward(self, u: torch.Tensor, level: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            return weight * (u + t) * level[:, None, None]
+
+    x0 = torch.ones(6, 8, 64, device="meta")
+    sigma = torch.ones(6, 1, 1, device="meta")
+    loss = shown_file.inpainting_loss(Net(), x0, sigma, x0, Elsewhere(0, 0, 0, 1))
+    loss.backward()
+    assert weight.grad is not None and weight.grad.device == loss.device == x0.device
+    denoiser = InpaintingDenoiser(Net(), Schedule.linear())
+    seen, same, lost = shown_file.validation_view(denoiser, x0, 0)
+    with pytest.raises(RuntimeError, match="device"):
+        x0 * torch.ones(6, 8, 64)  # so a tensor left behind would show
+    with torch.no_grad():
+        assert {seen(same, 400).device, lost.device} == {x0.device}
+
+
+def test_the_share_shown_is_that_of_the_setting(
+    made_up: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[torch.Tensor] = []
+
+    def watched(*given: object) -> torch.Tensor:
+        drawn.append(draw_masks(*given))  # type: ignore[arg-type]
+        return drawn[-1]
+
+    monkeypatch.setattr(shown_file, "draw_masks", watched)
+    x0, noise = torch.randn(2, 1000, 8, 64)
+    for shown in (None, 0.6):
+        model(inpainting=True, shown=shown)._inpainting_loss(x0, noise, Share(0, 0, 0, 1))
+    usual, fewer = (float(mask.flatten(1).any(1).double().mean()) for mask in drawn)
+    assert 0.9 < usual < 0.98 and 0.53 < fewer < 0.65
 
 
 def test_a_network_that_is_shown_nothing_starts_as_the_prior_it_was() -> None:
@@ -285,6 +364,8 @@ def test_settings_that_would_train_wrongly_are_refused(made_up: None, tmp_path: 
     for settings, words in (
         ({"patterns": ["half"]}, "give inpainting"),
         ({"patterns": ["quarter"], "inpainting": True}, "There is no pattern 'quarter'"),
+        ({"shown": 0.6}, "give inpainting"),
+        ({"shown": 1.6, "inpainting": True}, "up to 1, got 1.6"),
         ({"gain": (1.25, 0.8)}, "range of positive factors, got 1.25 to 0.8"),
         ({"start": "default", "scale": 1.0}, "has objective edm and scale 0.236"),
     ):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ecgdiff.lightning.masks import draw_masks, validation_masks
+from ecgdiff.lightning.masks import SHARES, draw_masks, validation_masks
 
 SHAPE = (2000, 8, 100)
 
@@ -28,6 +28,71 @@ def test_masks_follow_the_generator() -> None:
         draw_masks((20, 8, 50), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def _integer(low: int, high: int, generator: torch.Generator) -> int:
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _stretch(time: int, generator: torch.Generator) -> torch.Tensor:
+    length = _integer(max(time // 20, 1), 2 * time // 3, generator)
+    start = _integer(0, time - length, generator)
+    return (torch.arange(time) >= start) & (torch.arange(time) < start + length)
+
+
+def _by_definition(
+    name: str, leads: int, time: int, generator: torch.Generator
+) -> torch.Tensor | bool:
+    """One item, from new tensors, in the order in which its numbers are drawn."""
+    if name == "first":
+        return (torch.arange(leads) == 0)[:, None]
+    if name in ("block", "window"):
+        return _stretch(time, generator) ^ (name == "block")
+    own = torch.ones(leads, time, dtype=torch.bool)
+    if name == "mixed":
+        own = torch.stack([~_stretch(time, generator) for _ in range(leads)])
+    if name in ("mixed", "leads"):
+        order = torch.randperm(leads, generator=generator)
+        return own & (order < _integer(1, leads - 1, generator))[:, None]
+    return False
+
+
+@pytest.mark.parametrize("time", [1000, 64])
+def test_a_seed_gives_what_its_numbers_say(time: int) -> None:
+    """What a seed of a run that was begun long ago gives must never change."""
+    found, by_hand = (torch.Generator().manual_seed(3) for _ in range(2))
+    mask = draw_masks((64, 8, time), found)
+    expected = torch.zeros(64, 8, time, dtype=torch.bool)
+    shares = torch.tensor(list(SHARES.values()))
+    kinds = torch.multinomial(shares, 64, replacement=True, generator=by_hand)
+    for item, kind in zip(expected, kinds, strict=True):
+        item |= _by_definition(list(SHARES)[int(kind)], 8, time, by_hand)
+    for item in expected:
+        if float(torch.rand((), generator=by_hand)) < 0.25:
+            item[:, _integer(time // 4, time, by_hand) :] = False
+    assert len(set(kinds.tolist())) == len(SHARES)
+    assert torch.equal(mask, expected)
+    assert torch.equal(found.get_state(), by_hand.get_state())
+
+
+@pytest.mark.parametrize("shown", [0.2, 0.6, 1.0])
+def test_the_share_of_what_is_shown(shown: float) -> None:
+    """The others keep their proportions; a few windows lie beyond a recording's end."""
+    mask = draw_masks(SHAPE, torch.Generator().manual_seed(0), shown=shown)
+    some = mask.flatten(1).any(1)
+    error = 4 * (shown * (1 - shown) / len(mask)) ** 0.5
+    assert 0.97 * shown - error < float(some.double().mean()) <= shown + error
+    first_alone = mask[some][:, 0].any(1) & (mask[some].any(2).sum(1) == 1)
+    # 0.4 of 0.95, and one random set of leads in 56.
+    assert float(first_alone.double().mean()) == pytest.approx(0.425, abs=0.09)
+
+
+def test_shares_that_are_none_are_refused() -> None:
+    for shown in (0.0, 1.2, float("nan")):
+        with pytest.raises(ValueError, match="above 0 and up to 1"):
+            draw_masks(SHAPE, torch.Generator(), shown=shown)
+    with pytest.raises(ValueError, match="patterns or shown"):
+        draw_masks(SHAPE, torch.Generator(), ["half"], shown=0.5)
 
 
 def test_validation_masks() -> None:
