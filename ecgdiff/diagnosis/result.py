@@ -57,6 +57,11 @@ class Diagnosis:
         tail = (1 - self.level) / 2
         return np.quantile(self.probability, [tail, 1 - tail], axis=0, method="weibull")
 
+    def reached(self) -> float | None:
+        """The level that the interval reaches with so many draws; None with one, without any."""
+        count = len(self.probability)
+        return min(self.level, (count - 1) / (count + 1)) if count > 1 else None
+
     def votes(self) -> NDArray[np.float64]:
         """The share of draws at or above the threshold, shape (conditions,); NaN without one."""
         votes = (self.probability >= self.thresholds).mean(0)
@@ -80,8 +85,9 @@ class Diagnosis:
         return tuple(words)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers and words, for JSON."""
+        """Everything as plain numbers and words, for JSON; one signal has no interval or votes."""
         low, high = self.interval()
+        reached = self.reached()
         entries = zip(
             self.conditions,
             self.names,
@@ -99,15 +105,16 @@ class Diagnosis:
                     "code": code,
                     "name": name,
                     "probability": _number(p),
-                    "low": _number(a),
-                    "high": _number(b),
-                    "votes": _number(vote),
+                    "low": None if reached is None else _number(a),
+                    "high": None if reached is None else _number(b),
+                    "votes": None if reached is None else _number(vote),
                     "threshold": _number(at),
                     "reading": word,
                 }
                 for code, name, p, a, b, vote, at, word in entries
             ],
             "level": self.level,
+            "reached": None if reached is None else _number(reached),
             "draws": len(self.probability),
             **self.meta,
             "notice": NOTICE,
@@ -159,10 +166,9 @@ class Diagnosis:
     def _source(self) -> str:
         count = len(self.probability)
         read = str(self.meta.get("read", "one signal" if count == 1 else f"{count} draws"))
-        if count == 1:
+        reached = self.reached()
+        if reached is None:
             return f"Read from {read}: no interval"
-        # Few draws reach less than the level asked for.
-        reached = min(self.level, (count - 1) / (count + 1))
         return f"Read from {read}: average and {reached:.0%} interval"
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 from ecgdiff.data.ptbxl import PTBXL
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.errors import DataError, EcgDiffError
+from ecgdiff.evaluation.condition_tables import condition_tables
 from ecgdiff.evaluation.figures import figure
 from ecgdiff.evaluation.journal import Row
+from ecgdiff.evaluation.paired_tables import paired_tables
 from ecgdiff.evaluation.parquet import read_header, read_rows
 from ecgdiff.evaluation.reading_figure import figure as reading_figure
 from ecgdiff.evaluation.reading_report import report
@@ -25,7 +27,7 @@ from ecgdiff.evaluation.records import draw_conditions, draw_list, read_list
 from ecgdiff.evaluation.running import CHOICES, evaluate
 from ecgdiff.evaluation.shape_tables import shape_tables
 from ecgdiff.evaluation.spectra_tables import absent, averaged, spectra_tables
-from ecgdiff.evaluation.tables import collect, tables
+from ecgdiff.evaluation.tables import collect, listed, page, tables
 from ecgdiff.evaluation.tasks import TASKS
 from ecgdiff.experiments.figure import write_figure
 
@@ -49,7 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text, options, do in (
         ("run", "compute rows; resumes where it was stopped", _run_options, evaluate),
-        ("table", "errors, calibration, spectra and shape of a run", _table_options, _table),
+        (
+            "table",
+            "errors, calibration (by condition, too), spectra and shape of a run",
+            _table_options,
+            _table,
+        ),
         (
             "figure",
             "errors, calibration and spectra as one HTML page; needs plotly",
@@ -116,7 +123,13 @@ def _table_options(parser: argparse.ArgumentParser) -> None:
 
 def _figure_options(parser: argparse.ArgumentParser) -> None:
     _shown_options(parser)
-    parser.add_argument("--out", default="figures.html", help="the file to write")
+    add = parser.add_argument
+    add("--out", default="figures.html", help="the file to write")
+    add(
+        "--small",
+        action="store_true",
+        help="leave out plotly.js (5 MB), which the page then loads from its public address",
+    )
 
 
 def _shown_options(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +146,7 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
     add("--classifier", default="default", help="the one of the run (default: default)")
     add("--one-lead", default="lead_I", help="the one that reads lead I (default: lead_I)")
     add("--own", type=Path, metavar="ROWS", help="a run on fold 9, for thresholds per method")
-    add("--reference", default="conditional", help="the method differences are taken from")
+    add("--reference", default="conditional", help="compare with this method, too")
     add("--task", choices=TASKS, help="only this one")
     add("--resamples", type=_positive, default=1000, help="bootstrap replicates")
     add("--format", choices=["markdown", "latex"], default="markdown")
@@ -164,11 +177,14 @@ def _positive(text: str) -> int:
 
 def _table(args: argparse.Namespace) -> str:
     rows, header = _rows(args), read_header(_file(args.rows))
-    made = tables(collect(rows, resamples=args.resamples), header)
+    found = collect(rows, resamples=args.resamples)
+    made = tables(found, header)
+    made += paired_tables(rows, header, found, resamples=args.resamples)
+    made += condition_tables(rows, header, found, resamples=args.resamples)
     made += spectra_tables(rows, header, resamples=args.resamples)
     made += shape_tables(rows, header, resamples=args.resamples)
     _say_what_is_absent(rows)
-    text = "\n".join(t.latex() if args.format == "latex" else t.markdown() for t in made)
+    text = page(made, header, latex=args.format == "latex")
     if args.out is None:
         return text
     Path(args.out).write_text(text, encoding="utf-8")
@@ -176,9 +192,9 @@ def _table(args: argparse.Namespace) -> str:
 
 
 def _figure(args: argparse.Namespace) -> str:
-    rows = _rows(args)
-    made = figure(collect(rows, resamples=args.resamples), averaged(rows))
-    write_figure(made, args.out, offline=True)
+    rows, count = _rows(args), listed(read_header(_file(args.rows)))
+    made = figure(collect(rows, resamples=args.resamples), averaged(rows), count=count)
+    write_figure(made, args.out, offline=not args.small)
     _say_what_is_absent(rows)
     return f"wrote {args.out}"
 
@@ -201,11 +217,18 @@ def _read(args: argparse.Namespace) -> str:
     )
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
-    text = "\n".join(t.latex() if args.format == "latex" else t.markdown() for t in found.tables)
+    text = found.page(latex=args.format == "latex")
     if args.out is None:
         return text
     args.out.mkdir(parents=True, exist_ok=True)
-    numbers = {"conditions": CONDITIONS, "tasks": found.figures, "words": found.words}
+    numbers = {
+        "conditions": CONDITIONS,
+        "reference": args.reference,
+        "notes": found.notes,
+        "about": found.about,
+        "tasks": found.figures,
+        "words": found.words,
+    }
     (args.out / "readings.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     file: Path = args.out / ("readings.tex" if args.format == "latex" else "readings.md")
     file.write_text(text, encoding="utf-8")

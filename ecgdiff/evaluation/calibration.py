@@ -10,7 +10,8 @@ expected coverage is
 .. math:: \min\bigl(L, \tfrac{m-1}{m+1}\bigr),
 
 9/11 = 81.8 % for m = 10 draws and L = 90 %. This *nominal* value, not L, is what a figure must be
-compared with.
+compared with. Where the truth equals t of the draws, its rank may be any of t + 1 neighbors: its
+coverage is the mean over them, as if ties were broken at random.
 
 **Spread and skill.** The square root of (m + 1)/m times the mean variance of the draws, divided
 by the root mean square error of their mean: 1 if calibrated, below 1 if too sure.
@@ -23,7 +24,7 @@ regress to the mean.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["coverage", "nominal_coverage", "spread_skill", "variance_ratio"]
+__all__ = ["coverage", "nominal_coverage", "ranks", "spread_skill", "variance_ratio"]
 
 
 def coverage(
@@ -37,10 +38,31 @@ def coverage(
         level: The level of the band, in (0, 1).
 
     Returns:
-        1 inside, 0 outside, a share of 1 at the edge of the band; with the shape of `truth`.
+        1 inside, 0 outside, a share of 1 at the edge of the band, the mean over its ranks where
+        the truth equals a draw; with the shape of `truth`.
     """
-    rank = (np.asarray(draws) < truth).sum(axis=0)
-    return _rank_weights(level, len(draws))[rank]
+    weights = _rank_weights(level, len(draws))
+    first, ties = ranks(draws, truth)
+    below = np.append(0.0, np.cumsum(weights))
+    shared = (below[first + ties + 1] - below[first]) / (ties + 1)
+    return np.where(ties > 0, shared, weights[first])
+
+
+def ranks(
+    draws: NDArray[np.floating], truth: NDArray[np.floating]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Finds the ranks that the truth may have among the draws.
+
+    Arguments:
+        draws: The m draws, with shape (m, ...).
+        truth: The true signal, with shape (...).
+
+    Returns:
+        The number of draws below the truth, its lowest rank, and of those equal to it, by which
+        its highest rank is larger; both with the shape of `truth`.
+    """
+    draws = np.asarray(draws)
+    return (draws < truth).sum(axis=0), (draws == truth).sum(axis=0)
 
 
 def nominal_coverage(level: float, draws: int) -> float:

@@ -69,11 +69,12 @@ def compared(out: Path, header: Mapping[str, Any], rows: Sequence[Row]) -> Heade
         The header with the commands, priors and methods of earlier runs in the folder.
 
     Raises:
-        DataError: If the rows there are of other settings or another list of records.
+        DataError: If the rows there are of other settings or another list of records, or run.json
+            is damaged.
     """
     table, path = out / "rows.parquet", out / "run.json"
     earlier = read_header(table) if table.exists() else {}
-    there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    there = _notes(path) if path.exists() else {}
     records, methods = there.pop("records", None), there.pop("methods", None)
     if earlier:
         _compare(table, earlier["settings"], header["settings"])
@@ -109,6 +110,23 @@ def write(path: Path, text: str) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
+
+
+def _notes(path: Path) -> Header:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(path, f"no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise _damaged(path, "no JSON object")
+    return found
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"{path} is damaged ({reason}). Delete this file to go on with the settings and the list "
+        "that the rows of the folder were made with, or choose another --out."
+    )
 
 
 def _compare(path: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -24,10 +24,11 @@ The PR baseline is the median of the 20 ms before QRS onset. The axis is that of
 
 .. math:: \theta = \operatorname{atan2}\bigl(\tfrac{2}{\sqrt3} A_{aVF},\, A_I\bigr).
 
-`TOLERANCE` holds the largest mean and standard deviation of the error that IEC 60601-2-51 grants
-an interval measurement against a reference: a yardstick here, as is the rule of thumb that 20 ms
-in QRS and 0.05 mV in ST are visible to a reader. None of it makes a reconstruction fit for
-diagnosis.
+`TOLERANCE` holds the largest mean and standard deviation of the error of an interval against a
+reference that are commonly cited as those of IEC 60601-2-51, that of PR as the one cited for PQ;
+they were not verified against the standard. They are a yardstick here, as is the rule of thumb
+that 20 ms in QRS and 0.05 mV in ST are visible to a reader. None of it makes a reconstruction fit
+for diagnosis.
 """
 
 from collections.abc import Mapping

@@ -1,10 +1,15 @@
-"""The figure of what a classifier reads: by task, method and condition."""
+"""The figure of what a classifier reads: by task, method and condition.
 
-import math
-from collections.abc import Mapping
+The axes begin at `LEFT`, so that .95 and .99 can be told apart; what lies left of it is an arrow
+at the edge, with its value.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ecgdiff.data.statements import CONDITIONS
+from ecgdiff.evaluation.estimates import Estimate
+from ecgdiff.evaluation.figures import COLORS
 from ecgdiff.evaluation.readings import Figures
 
 __all__ = ["figure"]
@@ -12,12 +17,16 @@ __all__ = ["figure"]
 SCORES = {"auroc": "AUROC", "youden": "balanced accuracy, Youden"}
 COLUMNS = ((0.16, 0.56), (0.6, 1.0))
 GAP = 0.06
+LEFT, ROOM = 0.8, 0.005
+STEP = 0.19  # of a row, from one condition to the next
 
 Plot = dict[str, Any]
 
 
 def figure(found: Mapping[str, Figures]) -> Plot:
     """Draws a row of two panels per task: one point per method and condition, with its interval.
+
+    What is less than `LEFT` is an arrow with its value, in a trace of its own.
 
     Arguments:
         found: By task what :func:`ecgdiff.evaluation.readings.figures` gives.
@@ -28,9 +37,12 @@ def figure(found: Mapping[str, Figures]) -> Plot:
     data: list[Plot] = []
     rows = max(len(methods) for methods in found.values())
     layout: Plot = {
-        "height": 200 + len(found) * rows * 56,
+        "height": 200 + len(found) * rows * 68,
         "margin": {"t": 110},
-        "title": {"text": "What a classifier reads; 95 % bootstrap intervals over patients"},
+        "title": {
+            "text": "What a classifier reads; 95 % bootstrap intervals over patients; arrows: "
+            f"less than {LEFT:g}"
+        },
         "legend": {"orientation": "h", "x": COLUMNS[0][0], "y": 1.02, "yanchor": "bottom"},
     }
     for row, (task, methods) in enumerate(found.items()):
@@ -38,14 +50,14 @@ def figure(found: Mapping[str, Figures]) -> Plot:
             axis = str(2 * row + column + 1)
             first = axis == "1"
             data += [
-                {**trace, "xaxis": f"x{axis}", "yaxis": f"y{axis}", "showlegend": first}
-                for trace in _points(methods, score)
+                {"showlegend": first, **trace, "xaxis": f"x{axis}", "yaxis": f"y{axis}"}
+                for trace in (*_points(methods, score), *_arrows(methods, score))
             ]
             top = 1 - row / len(found)
             layout[f"xaxis{axis}"] = {
                 "anchor": f"y{axis}",
                 "domain": list(COLUMNS[column]),
-                "range": [_lowest(found), 1.02],
+                "range": [LEFT - ROOM, 1 + ROOM],
                 "title": {"text": f"{task}: {title}"},
             }
             layout[f"yaxis{axis}"] = {
@@ -59,44 +71,62 @@ def figure(found: Mapping[str, Figures]) -> Plot:
     return {"data": data, "layout": layout}
 
 
-def _lowest(found: Mapping[str, Figures]) -> float:
-    """A tenth at or below every interval."""
-    ends = [
-        low
-        for methods in found.values()
-        for entry in methods.values()
-        for score in SCORES
-        for low in entry[score]["low"]
-        if low is not None
-    ]
-    return math.floor(10 * min(ends, default=0.4)) / 10 - 0.02
-
-
 def _points(methods: Figures, score: str) -> list[Plot]:
     """One trace per condition, side by side within each method's row."""
     out = []
     for k, code in enumerate(CONDITIONS):
         known = [
-            (place, entry[score])
-            for place, entry in enumerate(methods.values())
-            if entry[score]["value"][k] is not None
+            (place, value, e["low"][k] or 0.0, e["high"][k] or 0.0)
+            for place, value, e in _values(methods, score, k)
+            if value >= LEFT
         ]
-        values = [[e[end][k] or 0.0 for _, e in known] for end in ("value", "low", "high")]
         out.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": code,
                 "legendgroup": code,
-                "marker": {"color": f"hsl({90 * k + 10}, 65%, 42%)", "size": 7},
-                "x": values[0],
-                "y": [place + 0.16 * (k - 1.5) for place, _ in known],
+                "marker": {"color": COLORS[k], "size": 7},
+                "x": [value for _, value, _, _ in known],
+                "y": [place for place, _, _, _ in known],
                 "error_x": {
                     "type": "data",
                     "symmetric": False,
-                    "arrayminus": [v - low for v, low in zip(values[0], values[1], strict=True)],
-                    "array": [high - v for v, high in zip(values[0], values[2], strict=True)],
+                    "arrayminus": [value - low for _, value, low, _ in known],
+                    "array": [high - value for _, value, _, high in known],
                 },
             }
         )
     return out
+
+
+def _arrows(methods: Figures, score: str) -> list[Plot]:
+    """The same of what lies left of the axis, without intervals."""
+    out = []
+    for k, code in enumerate(CONDITIONS):
+        known = [(at, value) for at, value, _ in _values(methods, score, k) if value < LEFT]
+        if known:
+            out.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers+text",
+                    "name": code,
+                    "legendgroup": code,
+                    "showlegend": False,
+                    "marker": {"color": COLORS[k], "size": 9, "symbol": "triangle-left"},
+                    "x": [LEFT] * len(known),
+                    "y": [place for place, _ in known],
+                    "text": [f"{value:.2f}" for _, value in known],
+                    "textposition": "middle right",
+                    "textfont": {"color": COLORS[k], "size": 10},
+                    "hoverinfo": "name+text",
+                }
+            )
+    return out
+
+
+def _values(methods: Figures, score: str, k: int) -> Iterator[tuple[float, float, Estimate]]:
+    """Where a condition's mark of each method stands, its value, and all its numbers."""
+    for row, entry in enumerate(methods.values()):
+        if (value := entry[score]["value"][k]) is not None:
+            yield row + STEP * (k - 1.5), value, entry[score]

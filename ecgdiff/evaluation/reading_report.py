@@ -19,7 +19,7 @@ from ecgdiff.evaluation.parquet import read_header, read_rows
 from ecgdiff.evaluation.readings import ONE_LEAD, control_rows, figures, tables
 from ecgdiff.evaluation.records import RecordList, cases
 from ecgdiff.evaluation.summary import lacking
-from ecgdiff.evaluation.tables import Table
+from ecgdiff.evaluation.tables import Table, paragraph
 from ecgdiff.evaluation.tasks import SAMPLING_RATE, TASKS, BlockTask
 from ecgdiff.evaluation.words import shares
 from ecgdiff.evaluation.words import table as words_table
@@ -36,14 +36,27 @@ class Report:
     Arguments:
         figures: By task, method and figure.
         words: By task, method, word and truth the shares of records.
-        tables: One for each task and condition, and one of words for each task.
+        about: By task what its figures were made of.
+        tables: For each task one for each condition, those of differences, and one of words.
         notes: What was left out, and why.
     """
 
     figures: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def page(self, *, latex: bool = False) -> str:
+        """Renders what was left out, and the tables by task below what they were made of."""
+        parts = []
+        if self.notes:
+            parts.append(paragraph("Left out", " ".join(self.notes), latex=latex))
+        for name, text in self.about.items():
+            parts.append(paragraph(f"Task {name}", text, latex=latex))
+            these = [table for table in self.tables if table.task == name]
+            parts += [table.latex() if latex else table.markdown() for table in these]
+        return "\n".join(parts)
 
 
 def report(
@@ -61,7 +74,7 @@ def report(
 
     A method that lacks records which others have is left out, and a task without the reference is
     skipped. A record that one of the other methods failed on, or whose draws the classifier failed
-    to read, is left out for all, and the note of the tables says how many there were.
+    to read, is left out for all, and `about` says how many there were.
 
     Arguments:
         rows: The rows.parquet of a run with a classifier.
@@ -69,7 +82,7 @@ def report(
         classifier: That classifier, by name or folder.
         one_lead: The classifier of lead I.
         own: The rows.parquet of a run on fold 9, to choose thresholds for each method.
-        reference: The method from which differences are taken.
+        reference: The method from which differences are taken, beside the real ECG.
         task: Judge only this one; all if None.
         resamples: Bootstrap replicates.
 
@@ -93,9 +106,7 @@ def report(
         chosen_there = chosen_on_fold_9(own, there, header, list(dict.fromkeys(used)))
     for name, these in read.items():
         curves = left_out((row["method"] for row in found if row["task"] == name), "not read")
-        own_there = chosen_there.get(name, {})
-        out.figures[name], out.words[name], made = work.judge(name, these, own_there, curves)
-        out.tables += made
+        work.judge(out, name, these, chosen_there.get(name, {}), curves)
     return out
 
 
@@ -117,9 +128,14 @@ class _Work:
         self.reference, self.resamples = reference, resamples
 
     def judge(
-        self, name: str, rows: list[Row], own: dict[str, Thresholds], remarks: list[str]
-    ) -> tuple[dict[str, Any], dict[str, Any], list[Table]]:
-        """The figures of one task, its words, and the tables of both."""
+        self,
+        out: Report,
+        name: str,
+        rows: list[Row],
+        own: dict[str, Thresholds],
+        remarks: list[str],
+    ) -> None:
+        """Adds the figures of one task, its words, and the tables of both."""
         settings, there = self.header["settings"], {row["ecg_id"] for row in rows}
         lost = {row["ecg_id"] for row in rows if "probabilities" not in row}
         if lost.issuperset(row["ecg_id"] for row in rows):
@@ -145,10 +161,11 @@ class _Work:
             resamples=self.resamples,
         )
         note = _note(self.header, self.chosen, methods[self.reference], rows)
-        note = " ".join([note, *_short(name), *remarks])
         said = shares(methods, _of(self.reader)["youden"], resamples=self.resamples)
-        made = tables(found, name, note, self.reference)
-        return found, said, [*made, words_table(said, name, note)] if said else made
+        out.about[name] = " ".join([note, *_short(name), *remarks])
+        out.figures[name], out.words[name] = found, said
+        out.tables += tables(found, name, self.reference)
+        out.tables += [words_table(said, name)] if said else []
 
 
 def _check_reader(header: dict[str, Any], reader: Classifier, path: Path) -> None:

@@ -3,14 +3,15 @@
 The probability of a record is the average over its draws. It is judged against the statements of
 PTB-XL: ranking (AUROC, average precision), decisions at thresholds that were chosen on real ECGs
 of fold 9 and, if a run on fold 9 is given, on the same method's reconstructions there (a
-reconstruction shifts scores), and calibration. Intervals are over patients; the difference from a
-reference is computed within each replicate.
+reconstruction shifts scores), and calibration. Intervals are over patients; the differences from
+the real ECG and from a reference are computed within each replicate.
 
 Controls on the same records: the real ECG (ceiling), what was observed with all else zero (floor),
 and a classifier that was trained on lead I alone, where lead I is all that was observed.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from ecgdiff.evaluation.ranking import Ranking
 from ecgdiff.evaluation.tables import Table
 from ecgdiff.evaluation.tasks import Case, Problem, Task, problem
 
-__all__ = ["COLUMNS", "control_rows", "figures", "own_thresholds", "tables"]
+__all__ = ["COLUMNS", "DIFFERENCES", "control_rows", "figures", "own_thresholds", "tables"]
 
 Array = NDArray[np.float64]
 Thresholds = Mapping[str, Array]
@@ -48,6 +49,7 @@ COLUMNS = {
     "brier": "Brier",
     "ece": "cal. error",
 }
+DIFFERENCES = ("auroc", "average_precision", "youden", "f1")
 
 
 def control_rows(
@@ -140,12 +142,14 @@ def figures(
         methods: The rows of each method, in the same order of records.
         chosen: For each method, by rule, the thresholds of the classifier that read it.
         own: The same from :func:`own_thresholds`, where there are any.
-        reference: The method from which differences are taken.
+        reference: The method from which differences are taken, beside the real ECG.
         resamples: Bootstrap replicates.
 
     Returns:
         By method and figure the lists `value`, `low`, `high`, one number per condition,
-        None where there is none.
+        None where there is none. Of the figures in `DIFFERENCES`, "FIGURE less reference" is the
+        difference from the reference, "FIGURE less real ECG" that from the real ECG, if that is
+        among the methods.
 
     Raises:
         DataError: If the methods were not read on the same records.
@@ -179,6 +183,7 @@ def _statistic(
 ) -> Statistic:
     """Every figure of every method as a function of the records that count."""
     rankings = {name: Ranking(labels, p) for name, p in scores.items()}
+    bases = {"reference": reference, **({REAL: REAL} if REAL in scores else {})}
 
     def statistic(at: NDArray[np.intp]) -> dict[str, Array]:
         found = {}
@@ -195,43 +200,55 @@ def _statistic(
                     found[f"{name}/own {rule}"] = balanced_accuracies(y, q, own[name][rule], w)
             found[f"{name}/brier"] = brier_scores(y, q, w)
             found[f"{name}/ece"] = calibration_errors(y, q, w)
-        for name in scores:
-            for key in ("auroc", "youden"):
-                change = found[f"{name}/{key}"] - found[f"{reference}/{key}"]
-                found[f"{name}/{key} difference"] = change
+        for kind, base in bases.items():
+            for name, key in product(scores, DIFFERENCES):
+                change = found[f"{name}/{key}"] - found[f"{base}/{key}"]
+                found[f"{name}/{key} less {kind}"] = change
         return found
 
     return statistic
 
 
-def tables(
-    found: Figures,
-    task: str,
-    note: str,
-    reference: str,
-) -> list[Table]:
-    """Makes one table per condition.
+def tables(found: Figures, task: str, reference: str) -> list[Table]:
+    """Makes one table per condition, and the tables of differences.
 
     Arguments:
         found: From :func:`figures`.
         task: The name of the task.
-        note: What the figures were made of.
         reference: The method from which differences were taken.
     """
     present = [key for key in COLUMNS if any(key in entry for entry in found.values())]
+    head = ["method", *(COLUMNS[key] for key in present)]
     out = []
     for k, code in enumerate(CONDITIONS):
-        head = ["method", *(COLUMNS[key] for key in present), f"AUROC less `{reference}`"]
         body = [
-            [
-                f"`{name}`",
-                *(_cell(entry.get(key), k) for key in present),
-                "" if name == reference else _cell(entry["auroc difference"], k, "+.3f"),
-            ]
+            [f"`{name}`", *(_cell(entry.get(key), k) for key in present)]
             for name, entry in found.items()
         ]
-        out.append(Table(f"{code}, task {task}", note, head, body))
-    return out
+        out.append(Table(f"{code}, task {task}", "", head, body, task=task))
+    if REAL in found:
+        out.append(_difference_table(found, task, REAL, REAL))
+    return [*out, _difference_table(found, task, reference, "reference")]
+
+
+def _difference_table(found: Figures, task: str, base: str, kind: str) -> Table:
+    """What the other methods have more, or less, than one; the real ECG has a table of its own."""
+    body = [
+        [
+            code,
+            f"`{name}`",
+            *(_cell(entry[f"{key} less {kind}"], k, "+.3f") for key in DIFFERENCES),
+        ]
+        for k, code in enumerate(CONDITIONS)
+        for name, entry in found.items()
+        if name not in (base, REAL)
+    ]
+    note = (
+        f"Method less `{base}` on the same records; patients are drawn for both at once. "
+        "Thresholds are those of real ECGs."
+    )
+    head = ["condition", "method", *(COLUMNS[key] for key in DIFFERENCES)]
+    return Table(f"Differences from `{base}`, task {task}", note, head, body, task=task)
 
 
 def _cell(entry: Estimate | None, k: int, form: str = ".3f") -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.ecg.leads import derive_12
 from ecgdiff.errors import EcgDiffError
-from ecgdiff.evaluation.calibration import coverage
+from ecgdiff.evaluation.calibration import coverage, ranks
 from ecgdiff.evaluation.signal import crps, mae, peak_to_peak, rmse
 from ecgdiff.evaluation.spectra import RANGE, SEGMENT, power_spectrum
 from ecgdiff.evaluation.tasks import SAMPLING_RATE, Problem
@@ -66,7 +66,8 @@ def score(
 
     Returns:
         Lists with one number per scored lead, or one row of them per draw, in mV and mV²; spread,
-        coverage and ranks (m + 1 counts per lead) only for m >= 2 draws. `rmse_draw` and
+        coverage and ranks (m + 1 counts per lead; whole numbers, unless the truth equals a draw
+        somewhere) only for m >= 2 draws. `rmse_draw` and
         `rmse_mean` are single numbers over all scored samples.
 
     Raises:
@@ -101,10 +102,15 @@ def score(
         for level in LEVELS:
             out[f"coverage_{100 * level:.0f}"] = coverage(x, y, level).mean(axis=-1)
     rounded = {name: _rounded(np.asarray(value)) for name, value in out.items()}
-    return rounded | ({"ranks": rank_counts(x, y).tolist()} if len(x) > 1 else {})
+    return rounded | ({"ranks": _plain_counts(rank_counts(x, y))} if len(x) > 1 else {})
 
 
-def rank_counts(draws: NDArray[np.floating], truth: NDArray[np.floating]) -> NDArray[np.int64]:
+def _plain_counts(counts: Array) -> Any:
+    whole = np.rint(counts)
+    return (whole.astype(int) if np.array_equal(whole, counts) else counts.round(3)).tolist()
+
+
+def rank_counts(draws: NDArray[np.floating], truth: NDArray[np.floating]) -> Array:
     """Counts how often the truth has each rank among the draws.
 
     Arguments:
@@ -113,10 +119,12 @@ def rank_counts(draws: NDArray[np.floating], truth: NDArray[np.floating]) -> NDA
 
     Returns:
         For each lead the number of samples with 0, 1, ... m draws below the truth, with shape
-        (leads, m + 1); equal numbers are expected of calibrated draws.
+        (leads, m + 1); a sample that equals t draws counts as 1 / (t + 1) for each rank that it
+        may have. Equal numbers are expected of calibrated draws.
     """
-    ranks = (draws < truth).sum(axis=0)
-    return np.stack([np.bincount(lead, minlength=len(draws) + 1) for lead in ranks])
+    first, ties = ranks(draws, truth)
+    among = ((first <= k) & (k <= first + ties) for k in range(len(draws) + 1))
+    return np.stack([(here / (ties + 1)).sum(axis=-1) for here in among], axis=-1)
 
 
 def read(

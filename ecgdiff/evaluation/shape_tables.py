@@ -7,6 +7,7 @@ counted, never dropped.
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +24,7 @@ from ecgdiff.evaluation.regression_to_mean import fit, regression_to_mean, share
 from ecgdiff.evaluation.shape import LEADS, measures, powers
 from ecgdiff.evaluation.spectra import BANDS
 from ecgdiff.evaluation.summary import lacking
-from ecgdiff.evaluation.tables import Table
+from ecgdiff.evaluation.tables import Table, listed, unfinished
 from ecgdiff.evaluation.tasks import TASKS, Task
 
 __all__ = ["bracketed", "ends", "shape_tables"]
@@ -101,17 +102,18 @@ def shape_tables(
             for label in dict.fromkeys(row["method"] for row in these)
         ]
         leads = [lead for lead in LEADS if lead in task.scored_leads]
-        where = _where(these, header)
-        lost = lacking([row for row in rows if row["task"] == name], "shape")
-        curves = left_out((row["method"] for row in every if row["task"] == name), "not measured")
-        remarks = [*_remarks(these), *lost, *curves]
-        regressions = [_regression_table(name, found, leads, where, kind) for kind in _REGRESSED]
-        out += [
-            _interval_table(name, found, where, remarks),
-            _amplitude_table(name, found, leads, where, remarks),
-            *(replace(table, remarks=curves) for table in regressions),
-            replace(_power_table(task, found, where), remarks=curves),
+        beats = _remarks(these)
+        made = [
+            replace(_interval_table(name, found), remarks=beats),
+            replace(_amplitude_table(name, found, leads), remarks=beats),
+            *(_regression_table(name, found, leads, kind) for kind in _REGRESSED),
+            _power_table(task, found),
         ]
+        of_task = [row for row in rows if row["task"] == name]
+        done = Counter(row["method"] for row in of_task)
+        lost = [*lacking(of_task, "shape"), *unfinished(done, listed(header))]
+        lost += left_out((row["method"] for row in every if row["task"] == name), "not measured")
+        out += [replace(t, task=name, remarks=[*t.remarks, *lost]) for t in made]
     return out
 
 
@@ -126,15 +128,6 @@ def _method(label: str, rows: Sequence[Row], resamples: int) -> _Method:
     )
 
 
-def _where(rows: Sequence[Row], header: Mapping[str, Any]) -> str:
-    records, settings = header["records"], header["settings"]
-    count = len({row["ecg_id"] for row in rows})
-    return (
-        f"{count} records of fold {records['fold']} (`{records['name']}`), {settings['draws']} "
-        f"draws, ecgdiff {settings['version']}"
-    )
-
-
 def _remarks(rows: Sequence[Row]) -> list[str]:
     """How many records have no beats, and why; the observation is the same for all methods."""
     every = {row["ecg_id"] for row in rows}
@@ -146,21 +139,20 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _interval_table(
-    name: str, found: Sequence[_Method], where: str, remarks: Sequence[str]
-) -> Table:
+def _interval_table(name: str, found: Sequence[_Method]) -> Table:
     limits = ", ".join(
         f"{_INTERVALS[key].removesuffix(', ms')} {mean:g}/{sd:g}"
         for key, (mean, sd) in TOLERANCE.items()
     )
     note = (
-        f"{where}. Measured on the median beat over all leads, at the R peaks of the observed "
+        "Measured on the median beat over all leads, at the R peaks of the observed "
         "lead I, in truth and draws alike; reconstructed less true, over all draws that could be "
         f"measured; records are {_OF_THE_LIST}. `draws not measured`: share of draws where the "
         "truth could be measured; `only draws measured`: share where it could not, such as a P "
         "wave drawn in atrial fibrillation. "
-        f"Tolerance of the mean and the sd of an interval's error, ms: {limits} (IEC 60601-2-51); "
-        "keeping it makes no reconstruction fit for diagnosis."
+        f"Tolerance of the mean and the sd of an interval's error, ms: {limits}, commonly "
+        "cited as those of IEC 60601-2-51 (that of PR for PQ) and not verified here; keeping it "
+        "makes no reconstruction fit for diagnosis."
     )
     body = []
     for method in found:
@@ -169,7 +161,7 @@ def _interval_table(
             [method.label, title, *_interval_cells(compared[key])]
             for key, title in _INTERVALS.items()
         ]
-    return Table(f"Intervals and axis, task {name}", note, _HEAD, body, remarks)
+    return Table(f"Intervals and axis, task {name}", note, _HEAD, body)
 
 
 def _interval_cells(c: Comparison) -> list[str]:
@@ -184,15 +176,9 @@ def _interval_cells(c: Comparison) -> list[str]:
     ]
 
 
-def _amplitude_table(
-    name: str,
-    found: Sequence[_Method],
-    leads: Sequence[str],
-    where: str,
-    remarks: Sequence[str],
-) -> Table:
+def _amplitude_table(name: str, found: Sequence[_Method], leads: Sequence[str]) -> Table:
     note = (
-        f"{where}. Heights of R, depths of S and ST level at J + 60 ms of the median beat above "
+        "Heights of R, depths of S and ST level at J + 60 ms of the median beat above "
         "its PR baseline, mV; reconstructed less true: mean ± sd over all draws in which a QRS "
         f"complex was found; records are {_OF_THE_LIST}."
     )
@@ -207,22 +193,21 @@ def _amplitude_table(
             ]
             body.append([method.label, title, *cells])
     head = ["method", "wave", *leads]
-    return Table(f"Errors of amplitudes in mV, task {name}", note, head, body, remarks)
+    return Table(f"Errors of amplitudes in mV, task {name}", note, head, body)
 
 
 def _regression_table(
-    name: str, found: Sequence[_Method], leads: Sequence[str], where: str, kind: str
+    name: str, found: Sequence[_Method], leads: Sequence[str], kind: str
 ) -> Table:
     """Slopes of errors on the truth, and what lead I says of the amplitude."""
     note = (
-        f"{where}. Error of a draw's amplitude regressed on the true amplitude over records, "
+        "Error of a draw's amplitude regressed on the true amplitude over records, "
         f"{_OF_THE_LIST}. A negative slope is no fault: calibrated draws have R² - 1, R² being "
         "what the observation tells of the amplitude. `slope claimed` is the slope the draws "
         "themselves imply, from how alike two draws of a record are, if all were measured; both "
         "differ where draws are not calibrated. `share` is that of the error's variance on the "
         "line, at most 0.5 for calibrated draws, more for a regression. The last two are the R² "
-        "between the amplitude in lead I and in this lead, which a regression raises. Brackets: "
-        "95 % bootstrap interval over patients."
+        "between the amplitude in lead I and in this lead, which a regression raises."
     )
     body = [row for method in found for row in _regression_rows(method, leads, kind)]
     title = f"Regression to the mean, {_REGRESSED[kind]} amplitudes, task {name}"
@@ -261,13 +246,12 @@ def _slope(drawn: Array, true: Array) -> Array:
     return line.slope.reshape(draws, leads).mean(axis=0)
 
 
-def _power_table(task: Task, found: Sequence[_Method], where: str) -> Table:
+def _power_table(task: Task, found: Sequence[_Method]) -> Table:
     weighted = any(np.ptp(method.weights) > 0 for method in found)
     note = (
-        f"{where}. Mean power of the draws in a band over that of the truth, averaged over records"
+        "Mean power of the draws in a band over that of the truth, averaged over records"
         + (", weighted by inverse inclusion probability" if weighted else "")
-        + ", before the ratio is taken; `all`: the mean of the ratios of the leads. Target 1. "
-        "Brackets: 95 % bootstrap interval over patients."
+        + ", before the ratio is taken; `all`: the mean of the ratios of the leads. Target 1."
     )
     body = []
     for method in found:

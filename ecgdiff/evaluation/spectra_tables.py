@@ -5,6 +5,7 @@ are compared; records are weighted as everywhere, by the inverse of the probabil
 were included. Rows without spectra are left out, and the table says how many and why.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from ecgdiff.evaluation.scoring import densities, has_spectra
 from ecgdiff.evaluation.shape_tables import bracketed, ends
 from ecgdiff.evaluation.spectra import BANDS, SpectraComparison, compare_spectra
 from ecgdiff.evaluation.summary import lacking
-from ecgdiff.evaluation.tables import Table, source
+from ecgdiff.evaluation.tables import Table, listed, unfinished
 from ecgdiff.evaluation.tasks import SAMPLING_RATE, TASKS, Case, Task
 
 __all__ = ["absent", "averaged", "spectra_tables"]
@@ -77,10 +78,12 @@ def spectra_tables(
         body = [
             [label, str(len(these)), *_cells(these, resamples)] for label, these in methods.items()
         ]
-        lost = lacking([row for row in rows if row["task"] == name], "spectra")
+        of_task = [row for row in rows if row["task"] == name]
+        lost = lacking(of_task, "spectra")
+        lost += unfinished(Counter(row["method"] for row in of_task), listed(header))
         curves = left_out((row["method"] for row in every if row["task"] == name), "no spectra")
         remarks = [*_DEFINITIONS, *lost, *curves]
-        out.append(Table(f"Spectra, task {name}", source(name, header), _HEAD, body, remarks))
+        out.append(Table(f"Spectra, task {name}", "", _HEAD, body, remarks, name))
     return out
 
 

@@ -1,9 +1,12 @@
-r"""Tables of an evaluation from its rows: errors, calibration, amplitudes; Markdown and LaTeX.
+r"""Tables of an evaluation from its rows: errors, calibration, by lead; Markdown and LaTeX.
 
 Where records were included with different probabilities, each is weighted by the inverse of its
 own, so that the figures are those of the fold and not of the list. A method that failed on some
 records is averaged over the others, and the table says so; it names, too, the parts (shape,
 spectra, reading) that some of the others lack, which have scores all the same.
+
+What all tables of a task have in common, which records and how weighted, stands above the first of
+them (:func:`page`), and in no other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,9 +25,13 @@ __all__ = [
     "Table",
     "amplitude_remarks",
     "collect",
+    "listed",
+    "page",
+    "paragraph",
     "remarks",
     "source",
     "tables",
+    "unfinished",
 ]
 
 ERRORS = {
@@ -42,6 +49,7 @@ CALIBRATION = {
     "amplitude_ratio": "amplitude var. ratio",
     "amplitude_ratio_mean": "amplitude var. ratio, mean of draws",
 }
+BY_LEAD = {"crps": "CRPS, mV", "mae_mean": "MAE mean, mV", "coverage_90": "90 % band"}
 _AMPLITUDE_RATIO = (
     "Variance over records of the peak-to-peak amplitude of a lead, reconstructed over true; of "
     "draws, computed for each draw number and then averaged. Target 1; the mean of the draws "
@@ -60,10 +68,11 @@ class Table:
 
     Arguments:
         title: Its heading.
-        note: What it was made of, one paragraph.
+        note: What it was made of, one paragraph; may be empty.
         head: The headings of its columns.
         body: Its rows.
         remarks: Sentences below it.
+        task: The task whose figures it shows, by which :func:`page` groups tables.
     """
 
     title: str
@@ -71,28 +80,33 @@ class Table:
     head: Sequence[str]
     body: Sequence[Sequence[str]]
     remarks: Sequence[str] = ()
+    task: str = ""
 
     def markdown(self) -> str:
         """Renders it as Markdown."""
-        lines = [f"## {self.title}", "", self.note, "", *grid(self.head, self.body)]
+        above = ["", self.note] if self.note else []
+        lines = [f"## {self.title}", *above, "", *grid(self.head, self.body)]
         lines += [f"\n{remark}" for remark in self.remarks]
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
-        """Renders it as a LaTeX table; needs the package booktabs."""
-        caption = " ".join([f"{self.title}.", self.note, *self.remarks])
+        """Renders it as wide as the text, its note below; needs booktabs and graphicx."""
         rows = [" & ".join(map(_escaped, row)) + r" \\" for row in (self.head, *self.body)]
+        columns = f"l{'r' * (len(self.head) - 1)}"
+        below = " ".join(filter(None, [self.note, *self.remarks]))
         lines = [
+            "% Needs the packages booktabs and graphicx.",
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_escaped(caption)}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(self.head) - 1)}}}",
+            rf"\caption{{{_escaped(self.title)}.}}",
+            rf"\resizebox{{\textwidth}}{{!}}{{\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             rows[0],
             r"\midrule",
             *rows[1:],
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
+            *([rf"\par\smallskip\raggedright\footnotesize {_escaped(below)}"] if below else []),
             r"\end{table}",
         ]
         return "\n".join(lines) + "\n"
@@ -142,7 +156,7 @@ def collect(rows: Sequence[Row], *, resamples: int = 1000) -> dict[str, dict[str
 
 
 def tables(found: Mapping[str, Mapping[str, Figures]], header: Mapping[str, Any]) -> list[Table]:
-    """Makes the tables of errors, of calibration and of amplitudes by lead, for each task.
+    """Makes the tables of errors and calibration, over all leads and by lead, for each task.
 
     Arguments:
         found: The figures, from :func:`collect`.
@@ -151,7 +165,7 @@ def tables(found: Mapping[str, Mapping[str, Figures]], header: Mapping[str, Any]
     return [
         make(name, methods, header)
         for name, methods in found.items()
-        for make in (_error_table, _calibration_table, _amplitude_table)
+        for make in (_error_table, _calibration_table, _lead_table, _amplitude_table)
     ]
 
 
@@ -164,7 +178,7 @@ def _error_table(name: str, methods: Mapping[str, Figures], header: Mapping[str,
         cells = [cell(figures, score) for score in ERRORS]
         body.append([label, str(figures["records"]), *cells, calls, seconds])
     title = f"Reconstruction errors in mV, task {name}"
-    return Table(title, source(name, header), head, body, _lost(methods, header))
+    return Table(title, "", head, body, remarks(methods, listed(header)), name)
 
 
 def _calibration_table(
@@ -176,23 +190,67 @@ def _calibration_table(
         for label, figures in methods.items()
     ]
     title = f"Calibration, task {name}"
-    lost = [*_lost(methods, header), *amplitude_remarks(methods)]
-    return Table(title, source(name, header), head, body, lost)
+    lost = [*remarks(methods, listed(header)), *amplitude_remarks(methods)]
+    return Table(title, "", head, body, lost, name)
+
+
+def _lead_table(name: str, methods: Mapping[str, Figures], header: Mapping[str, Any]) -> Table:
+    leads = TASKS[name].scored_leads
+    body = []
+    for label, figures in methods.items():
+        for score, title in BY_LEAD.items():
+            if score not in figures["scores"]:
+                continue
+            if score in figures.get("nominal_coverage", {}):
+                title += f" (nominal {100 * figures['nominal_coverage'][score]:.1f})"
+            alone = [{**figures, "scores": figures["per_lead"][lead]} for lead in leads]
+            body.append([label, title, *(cell(entry, score, nominal=False) for entry in alone)])
+    lost = remarks(methods, listed(header))
+    head = ["method", "figure", *leads]
+    return Table(f"Errors and coverage by lead, task {name}", "", head, body, lost, name)
 
 
 def _amplitude_table(
     name: str, methods: Mapping[str, Figures], header: Mapping[str, Any]
 ) -> Table:
     leads = TASKS[name].scored_leads
-    note = f"{source(name, header)} {_AMPLITUDE_RATIO}"
     body = amplitudes(methods, leads)
     title = f"Amplitude variance ratios by lead, task {name}"
-    lost = [*_lost(methods, header), *amplitude_remarks(methods)]
-    return Table(title, note, ["method", *leads], body, lost)
+    lost = [*remarks(methods, listed(header)), *amplitude_remarks(methods)]
+    return Table(title, _AMPLITUDE_RATIO, ["method", *leads], body, lost, name)
+
+
+def page(made: Sequence[Table], header: Mapping[str, Any], *, latex: bool = False) -> str:
+    """Renders tables task by task, with what they are computed from above those of a task.
+
+    Arguments:
+        made: The tables, each with its task.
+        header: What the run was, from the file of its rows.
+        latex: Whether to render LaTeX instead of Markdown.
+    """
+    parts = []
+    for name in [name for name in TASKS if any(table.task == name for table in made)]:
+        parts.append(paragraph(f"Task {name}", source(name, header), latex=latex))
+        these = [table for table in made if table.task == name]
+        parts += [table.latex() if latex else table.markdown() for table in these]
+    return "\n".join(parts)
+
+
+def paragraph(title: str, text: str, *, latex: bool = False) -> str:
+    """Renders a text with its heading, to stand above tables.
+
+    Arguments:
+        title: The heading.
+        text: The text.
+        latex: Whether to render LaTeX instead of Markdown.
+    """
+    if latex:
+        return rf"\paragraph{{{_escaped(title)}.}} {_escaped(text)}" + "\n"
+    return f"# {title}\n\n{text}\n"
 
 
 def source(name: str, header: Mapping[str, Any]) -> str:
-    """Says what the figures of a task are computed from, for the note of a table.
+    """Says what the figures of a task are computed from.
 
     Arguments:
         name: The task.
@@ -218,8 +276,13 @@ def source(name: str, header: Mapping[str, Any]) -> str:
     )
 
 
-def _lost(methods: Mapping[str, Figures], header: Mapping[str, Any]) -> list[str]:
-    return remarks(methods, len(header["records"]["ecg_ids"]))
+def listed(header: Mapping[str, Any]) -> int:
+    """Counts the records of the list, computed or not.
+
+    Arguments:
+        header: What the run was, from the file of its rows.
+    """
+    return len(header["records"]["ecg_ids"])
 
 
 def remarks(methods: Mapping[str, Figures], count: int) -> list[str]:
@@ -233,9 +296,22 @@ def remarks(methods: Mapping[str, Figures], count: int) -> list[str]:
     for label, figures in methods.items():
         if "failed" in figures:
             out.append(f"`{label}`: {figures['failed']}.")
-        if figures["rows"] < count:
-            out.append(f"`{label}`: {count - figures['rows']} of {count} not computed yet.")
+        out += unfinished({label: figures["rows"]}, count)
     return out
+
+
+def unfinished(rows: Mapping[str, int], count: int) -> list[str]:
+    """Says of each method that is not through how many records it lacks: one sentence each.
+
+    Arguments:
+        rows: How many records of the list each has rows of.
+        count: How many records the list has.
+    """
+    return [
+        f"`{label}`: {count - done} of {count} not computed yet."
+        for label, done in rows.items()
+        if done < count
+    ]
 
 
 def amplitude_remarks(methods: Iterable[str]) -> list[str]:

@@ -76,13 +76,12 @@ def _read(row: Row, thresholds: Array) -> Diagnosis:
     return Diagnosis(CONDITIONS, CONDITIONS, probability, thresholds)
 
 
-def table(found: Shares, task: str, note: str) -> Table:
+def table(found: Shares, task: str) -> Table:
     """Makes one table of all methods and conditions.
 
     Arguments:
         found: From :func:`shares`.
         task: The name of the task.
-        note: What the figures were made of.
     """
     keys = [f"{word}, {truth}" for truth in TRUTHS for word in (*WORDS, "votes")]
     body = [
@@ -92,8 +91,9 @@ def table(found: Shares, task: str, note: str) -> Table:
     ]
     return Table(
         f"Words and votes, task {task}",
-        f"{note} Shares of records in %: the word that `diagnose` gives them (Youden thresholds "
-        "of real ECGs; interval over draws), and the mean share of draws that vote for it.",
+        "Shares of records in %: the word that `diagnose` gives them (Youden thresholds of real "
+        "ECGs; interval over draws), and the mean share of draws that vote for it.",
         ["condition", "method", *keys],
         body,
+        task=task,
     )

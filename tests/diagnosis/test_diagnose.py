@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import ecgdiff
 from ecgdiff.classifier import Classifier
 from ecgdiff.diagnosis.estimator import StatementEstimator
+from ecgdiff.diagnosis.result import Diagnosis
 from ecgdiff.ecg.leads import LEADS_8, LEADS_12, derive_12
 from ecgdiff.ecg.preprocess import baseline
 from ecgdiff.ecg.quality import check
@@ -196,6 +197,33 @@ def test_the_interval_is_called_what_the_draws_can_reach() -> None:
         reconstruction([0.3] * 19), classifier=classifier(), conditions="all", level=0.5
     )
     assert "50% interval" in repr(wide)
+
+
+def test_the_interval_is_the_one_of_its_level() -> None:
+    ranks = np.random.default_rng(2).permutation(np.arange(1, 100))[:, None] / 100
+    for level, ends in ((0.9, [0.05, 0.95]), (0.5, [0.25, 0.75]), (0.98, [0.01, 0.99])):
+        found = Diagnosis(("A",), ("a",), ranks, HALF, level)
+        np.testing.assert_allclose(found.interval()[:, 0], ends)
+        assert found.to_dict()["reached"] == level
+    # The threshold lies beyond the 90 % interval and within that of 95 %.
+    told = [Diagnosis(("A",), ("a",), ranks, HALF - 0.46, level) for level in (0.9, 0.95)]
+    assert [found.readings() for found in told] == [("above threshold",), ("undecided",)]
+
+
+def test_one_signal_has_no_interval_and_no_votes() -> None:
+    one = ecgdiff.diagnose(recording(), classifier=classifier(), conditions="all").to_dict()
+    for entry in one["conditions"]:
+        assert entry["low"] is entry["high"] is entry["votes"] is None
+        assert entry["probability"] is not None and entry["reading"] != "undecided"
+    assert one["draws"] == 1 and one["level"] == 0.9 and one["reached"] is None
+    gains = [0.3, 0.4, 0.5, 0.6, 0.7]
+    five = ecgdiff.diagnose(reconstruction(gains), classifier=classifier(), conditions="all")
+    written = five.to_dict()
+    assert written["reached"] == pytest.approx(2 / 3, abs=1e-5)
+    assert "67% interval" in repr(five)
+    for entry, p in zip(written["conditions"], five.probability.T, strict=True):
+        assert [entry["low"], entry["high"]] == pytest.approx([p.min(), p.max()], abs=1e-5)
+        assert entry["votes"] is not None
 
 
 def test_notes_of_the_quality_gate_are_kept() -> None:

@@ -4,7 +4,7 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -208,14 +208,17 @@ def test_table_and_figure_of_a_weighted_run(
     text = capsys.readouterr().out
     assert text.count("\n| surrogate:steps=2 | 3 |") == 3
     assert "## Spectra, task noisy" in text
-    assert "1 taken with certainty, 2 drawn" in text
+    assert text.count("1 taken with certainty, 2 drawn") == 1
+    assert "| surrogate:steps=2 | CRBBB | 1 |" in text
     latex = ["--format", "latex", "--out", str(tmp_path / "t.tex"), "--resamples", "9"]
     assert command.main(["table", rows, *latex]) == 0
-    assert (tmp_path / "t.tex").read_text(encoding="utf-8").count(r"\begin{tabular}") == 4
+    assert (tmp_path / "t.tex").read_text(encoding="utf-8").count(r"\begin{tabular}") == 6
     page = tmp_path / "f.html"
     assert command.main(["figure", rows, "--out", str(page), "--resamples", "9"]) == 0
     assert "surrogate:steps=2" in page.read_text(encoding="utf-8")
     assert "noisy: density in V2" in page.read_text(encoding="utf-8")
+    assert command.main(["figure", rows, "--out", str(page), "--resamples", "9", "--small"]) == 0
+    assert page.stat().st_size < 40_000
     assert command.main(["table", str(tmp_path)]) == 1
     assert "no readable Parquet" in capsys.readouterr().err
 
@@ -241,6 +244,38 @@ def test_ridge_for_the_noisy_lead_is_fitted_to_noisy_leads(
     )
     # All leads are alike: from a clean one the others follow, from a noisy one less of them.
     assert 1.2 * leads.validation_rmse < noisy.validation_rmse
+
+
+@dataclass(frozen=True)
+class Noting(SmallData):
+    """Notes which folds signals are asked of."""
+
+    asked: list[tuple[int, ...]] = field(default_factory=list)
+
+    def signals(
+        self, folds: Sequence[int], leads: tuple[str, ...] = LEADS_8
+    ) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+        self.asked.append(tuple(folds))
+        return super().signals(folds, leads)
+
+
+def test_controls_are_fitted_to_the_training_folds_and_chosen_on_the_ninth(
+    arguments: list[str],
+) -> None:
+    data, args = Noting(), command._parser().parse_args([*arguments, "--task", "all"])
+    fitted = {}
+    for task, methods in running._methods(args, data, running.CHOICES["all"], []).items():
+        for method in methods:
+            data.asked.clear()
+            running._fit(method)
+            if data.asked:  # others share what was fitted
+                fitted[task, method.label] = [*data.asked]
+    train = [(fold,) for fold in range(1, 9)]
+    assert fitted == {
+        ("leads", "gaussian"): [*train, (9,)],
+        ("leads", "neighbors"): train,
+        ("noisy", "ridge"): [*train, (9,)],
+    }
 
 
 def test_missing_folds_stop_the_command_and_fail_no_record(
@@ -316,7 +351,7 @@ def test_morphology_is_measured_on_request(
     # The records are white noise, in which there are no beats.
     assert "3 of 3 records, counted as not measured: No beats in the observed lead I" in text
     assert "| surrogate:steps=2 | QRS, ms | 0 | - | - | 100.0 |" in text
-    assert text.count("\n## ") == 8  # and one at the begin
+    assert text.count("\n## ") == 11
     assert command.main([*arguments, "--no-controls"]) == 1
     assert "other settings" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.errors import EcgDiffError
-from ecgdiff.evaluation.calibration import coverage
+from ecgdiff.evaluation.calibration import coverage, nominal_coverage
 from ecgdiff.evaluation.scoring import (
     densities,
     has_spectra,
@@ -81,6 +81,42 @@ def test_ranks_by_brute_force() -> None:
     assert rank_counts(draws, truth).tolist() == expected.tolist()
     everywhere = np.ones((3, 50), dtype=bool)
     assert score(draws, truth, everywhere)["ranks"] == expected.tolist()
+
+
+def test_ties_count_as_if_broken_at_random() -> None:
+    rng = np.random.default_rng(4)
+    draws: NDArray[np.float64] = rng.integers(0, 3, size=(4, 2, 60)).astype(np.float64)
+    truth: NDArray[np.float64] = rng.integers(0, 3, size=(2, 60)).astype(np.float64)
+    times = 4000
+    counts, inside = np.zeros((2, 5)), np.zeros(2)
+    for _ in range(times):
+        # Less than half the distance of two values: only ties are broken.
+        apart, other = draws + rng.uniform(0, 0.4, draws.shape), rng.uniform(0, 0.4, truth.shape)
+        ranks = (apart < truth + other).sum(axis=0)
+        counts += [[(lead == k).sum() for k in range(5)] for lead in ranks]
+        inside += coverage(apart, truth + other, 0.5).mean(axis=-1)
+    found = rank_counts(draws, truth)
+    np.testing.assert_allclose(found, counts / times, atol=0.25)  # of 60, four deviations
+    np.testing.assert_allclose(found.sum(axis=1), 60)
+    shares = coverage(draws, truth, 0.5).mean(axis=-1)
+    np.testing.assert_allclose(shares, inside / times, atol=4e-3)
+    kept = score(draws, truth, np.ones((2, 60), dtype=bool))["ranks"]
+    np.testing.assert_allclose(kept, found, atol=5e-4)
+
+
+def test_a_truth_that_all_draws_equal_has_every_rank_alike() -> None:
+    flat = np.zeros((4, 1, 10))
+    assert rank_counts(flat, flat[0]).tolist() == [[pytest.approx(2)] * 5]
+    for level in (0.9, 0.5):
+        expected = nominal_coverage(level, 4)
+        np.testing.assert_allclose(coverage(flat, flat[0], level), expected)
+
+
+def test_without_ties_ranks_are_whole_numbers() -> None:
+    rng = np.random.default_rng(2)
+    draws, truth = rng.normal(size=(4, 3, 50)), rng.normal(size=(3, 50))
+    made = score(draws, truth, np.ones((3, 50), dtype=bool))
+    assert {type(count) for lead in made["ranks"] for count in lead} == {int}
 
 
 def test_a_point_estimate_has_no_ranks() -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from ecgdiff.errors import DataError
-from ecgdiff.evaluation.figures import figure
+from ecgdiff.evaluation.figures import COLORS, figure
 from ecgdiff.evaluation.first_figures import report
 from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.scoring import score
 from ecgdiff.evaluation.summary import summarize
-from ecgdiff.evaluation.tables import CALIBRATION, ERRORS, collect, tables
+from ecgdiff.evaluation.tables import CALIBRATION, ERRORS, collect, page, tables
 from ecgdiff.evaluation.tasks import TASKS
 from ecgdiff.experiments.figure import write_figure
 
@@ -86,19 +86,19 @@ def test_failed_records_are_counted_and_left_out(rows: list[Row], found: dict[st
 def test_markdown_tables(found: dict[str, Any], header: dict[str, Any]) -> None:
     made = tables(found, header)
     assert [t.title for t in made] == [
-        "Reconstruction errors in mV, task leads",
-        "Calibration, task leads",
-        "Amplitude variance ratios by lead, task leads",
-        "Reconstruction errors in mV, task precordial",
-        "Calibration, task precordial",
-        "Amplitude variance ratios by lead, task precordial",
+        f"{title}, task {task}"
+        for task in ("leads", "precordial")
+        for title in (
+            "Reconstruction errors in mV",
+            "Calibration",
+            "Errors and coverage by lead",
+            "Amplitude variance ratios by lead",
+        )
     ]
     text = made[0].markdown()
-    assert "8 records of fold 10 (`eight`) (4 taken with certainty, 4 drawn), weighted" in text
-    assert f"as good as {(4 * 1 + 4 * 10) ** 2 / (4 * 1 + 4 * 100):.0f} records" in text
     assert "`mgps:steps=50`: 2 of 8 failed (2 EcgDiffError: diverged)." in text
-    assert "`ridge`: 1 of 8 not computed yet." in made[3].markdown()
-    assert "| ridge | 7 |" in made[3].markdown()
+    assert all("`ridge`: 1 of 8 not computed yet." in t.markdown() for t in made[4:])
+    assert "| ridge | 7 |" in made[4].markdown()
     (line,) = [x for x in text.splitlines() if x.startswith("| mgps")]
     e = found["leads"]["mgps:steps=50"]["scores"]["rmse_mean"]
     assert f"{e['value']:.4f} [{e['low']:.4f}, {e['high']:.4f}]" in line
@@ -111,10 +111,53 @@ def test_markdown_tables(found: dict[str, Any], header: dict[str, Any]) -> None:
     assert len(made[1].head) == len(CALIBRATION) + 2
 
 
-def test_amplitude_ratios_are_shown_for_each_lead(
+def test_a_page_says_once_for_each_task_what_it_is_made_of(
+    found: dict[str, Any], header: dict[str, Any]
+) -> None:
+    made = tables(found, header)
+    for latex in (False, True):
+        text = page([*made[4:], *made[:4]], header, latex=latex)  # in the order of the tasks
+        for name in ("leads", "precordial"):
+            assert text.count(f"Observed: {TASKS[name].describe()['observed']}.") == 1
+        assert text.count("(4 taken with certainty, 4 drawn), weighted") == 2
+        assert text.count(f"as good as {(4 * 1 + 4 * 10) ** 2 / (4 * 1 + 4 * 100):.0f} rec") == 2
+        places = [text.index(table.title) for table in made]
+        assert places == sorted(places)
+    assert page(made, header).startswith("# Task leads\n\nObserved: lead I")
+
+
+def test_errors_and_coverage_are_shown_for_each_lead(
     found: dict[str, Any], header: dict[str, Any]
 ) -> None:
     table = tables(found, header)[2]
+    leads = TASKS["leads"].scored_leads
+    assert table.head == ["method", "figure", *leads]
+    lines = {(first, second): rest for first, second, *rest in table.body}
+    mgps, ridge = "mgps:steps=50", "ridge"
+    assert list(lines) == [
+        (mgps, "CRPS, mV"),
+        (mgps, "MAE mean, mV"),
+        (mgps, "90 % band (nominal 81.8)"),
+        (ridge, "CRPS, mV"),
+        (ridge, "MAE mean, mV"),
+    ]
+    for k, lead in enumerate(leads):
+        scores = found["leads"][mgps]["per_lead"][lead]
+        for name, title, form, scale in (
+            ("crps", "CRPS, mV", ".4f", 1),
+            ("mae_mean", "MAE mean, mV", ".4f", 1),
+            ("coverage_90", "90 % band (nominal 81.8)", ".1f", 100),
+        ):
+            value, low, high = (
+                format(scale * scores[name][end], form) for end in ("value", "low", "high")
+            )
+            assert lines[mgps, title][k] == f"{value} [{low}, {high}]"
+
+
+def test_amplitude_ratios_are_shown_for_each_lead(
+    found: dict[str, Any], header: dict[str, Any]
+) -> None:
+    table = tables(found, header)[3]
     leads = TASKS["leads"].scored_leads
     assert table.head == ["method", *leads]
     lines = {line[0]: line[1:] for line in table.body}
@@ -130,7 +173,7 @@ def test_amplitude_ratios_are_shown_for_each_lead(
 def test_comonotone_curves_have_no_amplitude_ratio(header: dict[str, Any]) -> None:
     some = [row("leads", "quantile-unet", k, DRAWS) for k in range(COUNT)]
     found = collect(some, resamples=5)
-    errors, calibration, ratios = tables(found, header)
+    errors, calibration, _, ratios = tables(found, header)
     line = dict(zip(calibration.head, calibration.body[0], strict=True))
     assert line["amplitude var. ratio"] == "-"
     assert line["amplitude var. ratio, mean of draws"] != "-"
@@ -147,15 +190,28 @@ def test_latex_tables_escape_what_is_special(
     found: dict[str, Any], header: dict[str, Any]
 ) -> None:
     header = {**header, "records": {**header["records"], "name": "fold10_440"}}
-    text = "\n".join(t.latex() for t in tables(found, header))
+    text = page(tables(found, header), header, latex=True)
     assert r"fold10\_440" in text
-    assert not re.search(r"(?<!\\)[_%#$]", text.replace(r"\begin", "").replace(r"\end", ""))
+    needs = r"^% Needs the packages booktabs and graphicx\.$"
+    text, comments = re.subn(needs, "", text, flags=re.M)
+    assert not re.search(r"(?<!\\)[_%#$]", text)
     for line in [x for x in text.splitlines() if x.startswith("mgps")]:
         assert line.endswith(r" \\")
     for name in ("table", "tabular"):
-        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 6
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == comments == 8
+    assert text.count("{") == text.count("}")
     columns = re.findall(r"\\begin\{tabular\}\{(\w+)\}", text)
     assert columns[0] == "l" + "r" * (len(ERRORS) + 3)
+
+
+def test_latex_tables_fit_the_page_and_have_their_note_below(
+    found: dict[str, Any], header: dict[str, Any]
+) -> None:
+    text = tables(found, header)[3].latex()
+    assert r"\caption{Amplitude variance ratios by lead, task leads.}" in text
+    above, below = text.split(r"\end{tabular}}")
+    assert r"\resizebox{\textwidth}{!}{\begin{tabular}{lrrrrrrr}" in above
+    assert "Target 1" in below and "2 of 8 failed" in below
 
 
 def test_a_method_that_always_failed_is_shown_without_figures(header: dict[str, Any]) -> None:
@@ -202,9 +258,31 @@ def test_the_figure_shows_the_scores(found: dict[str, Any], tmp_path: Path) -> N
         assert f"xaxis{axis[1:]}" in made["layout"]
 
 
-def test_the_page_needs_no_network(found: dict[str, Any], tmp_path: Path) -> None:
+def test_the_figure_tells_methods_apart_and_names_those_with_fewer_records(
+    found: dict[str, Any],
+) -> None:
+    made = figure(found, count=COUNT)
+    names = {t["name"] for t in made["data"]}
+    assert {"mgps:steps=50 (6 of 8)", "mgps:steps=50", "ridge", "ridge (7 of 8)"} <= names
+    (bands,) = (t["x"] for t in made["data"] if (t["xaxis"], t["name"]) == ("x2", "90 % band"))
+    assert bands == ["mgps:steps=50 (6 of 8)"]
+    assert made["layout"]["xaxis2"]["ticktext"] == ["mgps:<br>steps=50<br>(6 of 8)"]
+    assert not any(" of 8" in t["name"] for t in figure(found)["data"])
+    many = {f"m{k}": found["leads"]["ridge"] for k in range(2 * len(COLORS))}
+    looks = [
+        (t["marker"]["color"], t["marker"]["pattern"]["shape"])
+        for t in figure({"leads": many})["data"]
+        if t["xaxis"] == "x1"
+    ]
+    assert len(set(looks)) == len(looks) == 14
+    assert "#000" not in {color for color, _ in looks}  # that of the truth
+
+
+def test_the_page_needs_no_network_or_is_small(found: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     write_figure(figure(found), tmp_path / "figure.html", offline=True)
     text = (tmp_path / "figure.html").read_text(encoding="utf-8")
     assert not re.search(r"<script[^>]*src=", text)
     assert "mgps:steps=50" in text
+    write_figure(figure(found), tmp_path / "small.html")
+    assert (tmp_path / "small.html").stat().st_size < 40_000

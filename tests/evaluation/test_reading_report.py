@@ -1,5 +1,6 @@
 """From the rows of a run to Table 5: the right records, thresholds and refusals."""
 
+import json
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -16,9 +17,8 @@ from ecgdiff.errors import DataError
 from ecgdiff.evaluation import __main__ as command
 from ecgdiff.evaluation import reading_report
 from ecgdiff.evaluation.parquet import read_header, read_rows, write_rows
-from ecgdiff.evaluation.reading_figure import figure
-from ecgdiff.evaluation.reading_report import report
-from ecgdiff.evaluation.tables import Table
+from ecgdiff.evaluation.reading_figure import LEFT, figure
+from ecgdiff.evaluation.reading_report import Report, report
 from ecgdiff.evaluation.tasks import Case
 from ecgdiff.evaluation.words import WORDS
 from ecgdiff.experiments.figure import write_figure
@@ -111,9 +111,9 @@ def run(
     return path
 
 
-def judged(*given: Any, **options: Any) -> tuple[dict[str, Any], list[Table]]:
+def judged(*given: Any, **options: Any) -> tuple[dict[str, Any], Report]:
     made = report(*given, **options)
-    return made.figures, made.tables
+    return made.figures, made
 
 
 def sure(made: bool) -> float:
@@ -146,7 +146,7 @@ def test_words_are_counted_where_draws_were_read(tmp_path: Path) -> None:
 
 def test_methods_and_controls_are_judged_on_the_same_records(tmp_path: Path) -> None:
     rows = run(tmp_path / "r.parquet", {"conditional": sure, "timid": timid}, lost=3)
-    found, tables = judged(rows, "", resamples=10)
+    found, made = judged(rows, "", resamples=10)
     assert list(found) == ["leads"]
     methods = found["leads"]
     assert list(methods) == [
@@ -163,19 +163,23 @@ def test_methods_and_controls_are_judged_on_the_same_records(tmp_path: Path) -> 
     # Lead I tells the first condition, and only that.
     assert methods["lead-I classifier"]["auroc"]["value"][0] == 1.0
     assert methods["lead-I classifier"]["auroc"]["value"][1] < 0.9
-    note = tables[0].note
+    note = made.about["leads"]
     assert "39 records of fold 10" in note and "1 records on which a method failed" in note
     count = sum(CONDITIONS[0] in MADE[k] for k in IDS if k != 3)
     assert f"{count} CRBBB" in note
-    assert [t.title for t in tables] == [f"{code}, task leads" for code in CONDITIONS]
+    assert [t.title for t in made.tables] == [
+        *(f"{code}, task leads" for code in CONDITIONS),
+        "Differences from `real ECG`, task leads",
+        "Differences from `conditional`, task leads",
+    ]
 
 
 def test_records_that_could_not_be_read_are_left_out_and_counted(tmp_path: Path) -> None:
     methods = {"conditional": sure, "timid": timid}
     rows = run(tmp_path / "r.parquet", methods, lost=3, unread=(5, 6))
     own = run(tmp_path / "9.parquet", methods, fold=9, unread=IDS)
-    found, tables = judged(rows, "", own=own, resamples=5)
-    note = tables[0].note
+    found, made = judged(rows, "", own=own, resamples=5)
+    note = made.about["leads"]
     assert "37 records of fold 10" in note
     assert "1 records on which a method failed are left out" in note
     assert "2 records that could not be read for every method are left out for all" in note
@@ -192,14 +196,29 @@ def test_the_figure_has_a_point_for_every_figure(tmp_path: Path) -> None:
     rows = run(tmp_path / "r.parquet", {"conditional": sure, "timid": timid})
     found = report(rows, "", resamples=10).figures
     made = figure(found)
-    assert len(made["data"]) == 2 * len(CONDITIONS)
+    seen = 0
     for trace in made["data"]:
         k = CONDITIONS.index(trace["name"])
         score = "auroc" if trace["xaxis"] == "x1" else "youden"
         entries = [entry[score] for entry in found["leads"].values()]
-        assert trace["x"] == [entry["value"][k] for entry in entries]
-        ends = np.subtract(trace["x"], trace["error_x"]["arrayminus"])
-        np.testing.assert_allclose(ends, [entry["low"][k] for entry in entries])
+        shown = trace["mode"] == "markers"
+        known = [
+            (row, entry)
+            for row, entry in enumerate(entries)
+            if (entry["value"][k] >= LEFT) == shown
+        ]
+        assert np.round(trace["y"]).tolist() == [row for row, _ in known]
+        seen += len(known)
+        if shown:
+            assert trace["x"] == [entry["value"][k] for _, entry in known]
+            ends = np.subtract(trace["x"], trace["error_x"]["arrayminus"])
+            np.testing.assert_allclose(ends, [entry["low"][k] for _, entry in known])
+        else:  # an arrow at the edge, with the value
+            assert trace["x"] == [LEFT] * len(known)
+            assert trace["text"] == [f"{entry['value'][k]:.2f}" for _, entry in known]
+    assert seen == 2 * len(CONDITIONS) * len(found["leads"])
+    assert sum(trace.get("showlegend", True) for trace in made["data"]) == len(CONDITIONS)
+    assert all(made["layout"][f"xaxis{k}"]["range"][0] < LEFT for k in (1, 2))
     write_figure(made, tmp_path / "f.html")
     assert "lead-I classifier" in (tmp_path / "f.html").read_text(encoding="utf-8")
 
@@ -207,10 +226,10 @@ def test_the_figure_has_a_point_for_every_figure(tmp_path: Path) -> None:
 def test_thresholds_may_be_chosen_on_reconstructions_of_fold_nine(tmp_path: Path) -> None:
     rows = run(tmp_path / "10.parquet", {"conditional": sure, "timid": timid})
     own = run(tmp_path / "9.parquet", {"timid": timid}, fold=9)
-    found, tables = judged(rows, "", own=own, resamples=5)
+    found, made = judged(rows, "", own=own, resamples=5)
     assert found["leads"]["timid"]["own youden"]["value"] == [1.0] * 4
     assert "own youden" not in found["leads"]["conditional"]
-    assert "own Youden" in tables[0].markdown()
+    assert "own Youden" in made.tables[0].markdown()
     with pytest.raises(DataError, match="on fold 9; this is a run on fold 10"):
         report(rows, "", own=rows)
 
@@ -262,7 +281,7 @@ def test_a_method_that_is_not_through_blocks_no_other(tmp_path: Path) -> None:
     made = report(rows, "", resamples=2)
     assert list(made.figures) == ["leads"]
     assert "timid" not in made.figures["leads"]
-    assert "40 records of fold 10" in made.tables[0].note
+    assert "40 records of fold 10" in made.about["leads"]
     assert made.notes[:2] == [
         "Task leads: `timid` is left out, 2 of 40 records are not computed yet.",
         "Task precordial: `conditional` is left out, 1 of 40 records are not computed yet.",
@@ -288,11 +307,35 @@ def test_the_command_says_what_it_leaves_out(
     assert "task leads" in shown.out and "task precordial" not in shown.out
 
 
+@pytest.mark.parametrize(("form", "ending"), [("markdown", "md"), ("latex", "tex")])
+def test_the_files_say_what_is_left_out_and_what_the_figures_were_made_of(
+    tmp_path: Path, form: str, ending: str
+) -> None:
+    tasks, methods = ("leads", "precordial"), {"conditional": sure, "half_way": timid}
+    run(tmp_path / "rows.parquet", methods, tasks=tasks, missing=[("leads", "half_way", 4)])
+    given = ["readings", str(tmp_path), "--root", "x", "--resamples", "2", "--format", form]
+    assert command.main([*given, "--out", str(tmp_path)]) == 0
+    text = (tmp_path / f"readings.{ending}").read_text(encoding="utf-8")
+    name = "`half_way`" if form == "markdown" else r"half\_way"
+    assert text.count(f"Task leads: {name} is left out, 1 of 40 records are not computed") == 1
+    assert text.count("40 records of fold 10") == 2  # once for each task, above its tables
+    for task in tasks:
+        assert text.index(f"Task {task}") < text.index(f"CRBBB, task {task}")
+    written = json.loads((tmp_path / "readings.json").read_text(encoding="utf-8"))
+    assert written["notes"] == [
+        "Task leads: `half_way` is left out, 1 of 40 records are not computed yet."
+    ]
+    assert written["reference"] == "conditional"
+    assert "40 records of fold 10" in written["about"]["precordial"]
+    entry = written["tasks"]["precordial"]["half_way"]
+    assert len(entry["f1 less real ECG"]["value"]) == len(written["conditions"])
+
+
 def test_a_run_on_the_first_records_is_judged_on_them(tmp_path: Path) -> None:
     methods = {"conditional": sure, "timid": timid}
     missing = [("leads", name, k) for name in methods for k in IDS[30:]]
     made = report(run(tmp_path / "r.parquet", methods, missing=missing), "", resamples=2)
-    assert "30 records of fold 10" in made.tables[0].note
+    assert "30 records of fold 10" in made.about["leads"]
     assert made.notes == []
 
 
@@ -300,9 +343,9 @@ def test_comonotone_curves_are_not_read(tmp_path: Path) -> None:
     methods = {"conditional": sure, "quantile-unet": sure}
     made = report(run(tmp_path / "r.parquet", methods), "", resamples=2)
     assert "quantile-unet" not in made.figures["leads"]
-    assert "`quantile-unet`: not read, because its draws" in made.tables[0].note
+    assert "`quantile-unet`: not read, because its draws" in made.about["leads"]
     rows = run(tmp_path / "r.parquet", {"conditional": sure})
-    assert "quantile" not in report(rows, "", resamples=2).tables[0].note
+    assert "quantile" not in report(rows, "", resamples=2).about["leads"]
 
 
 def test_thresholds_of_longer_recordings_are_named_for_blocks(
@@ -312,7 +355,7 @@ def test_thresholds_of_longer_recordings_are_named_for_blocks(
     made = [Case(k, k, x, MADE[k]) for k, x in zip(IDS, signals, strict=True)]
     monkeypatch.setattr(reading_report, "cases", lambda data, chosen: made)
     rows = run(tmp_path / "r.parquet", {"conditional": sure}, tasks=("leads", "block"))
-    notes = {t.title: t.note for t in report(rows, "", resamples=2).tables}
+    about = report(rows, "", resamples=2).about
     said = "chosen on recordings of 10 s; these stretches have 2.56 s"
-    assert said in notes["CRBBB, task block"]
-    assert said not in notes["CRBBB, task leads"]
+    assert said in about["block"]
+    assert said not in about["leads"]

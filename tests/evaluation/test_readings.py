@@ -8,7 +8,15 @@ from ecgdiff.classifier import Classifier
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.errors import DataError
-from ecgdiff.evaluation.readings import control_rows, figures, own_thresholds, tables
+from ecgdiff.evaluation.bootstrap import replicates
+from ecgdiff.evaluation.diagnosis import aurocs, average_precisions, balanced_accuracies
+from ecgdiff.evaluation.readings import (
+    DIFFERENCES,
+    control_rows,
+    figures,
+    own_thresholds,
+    tables,
+)
 from ecgdiff.evaluation.tasks import BlockTask, Case, LeadTask
 
 RNG = np.random.default_rng(0)
@@ -46,10 +54,43 @@ def test_perfect_and_guessed_probabilities_are_told_apart() -> None:
     for k in range(4):
         entry = found["guess"]["auroc"]
         assert entry["low"][k] <= entry["value"][k] <= entry["high"][k]
-        difference = found["guess"]["auroc difference"]
+        difference = found["guess"]["auroc less reference"]
         assert difference["value"][k] == pytest.approx(entry["value"][k] - 1)
         assert difference["high"][k] < 0
-    assert found["perfect"]["auroc difference"]["value"] == [0.0] * 4
+    assert found["perfect"]["auroc less reference"]["value"] == [0.0] * 4
+    assert not any("real ECG" in key for key in found["guess"])
+
+
+def test_differences_are_paired_over_patients() -> None:
+    """Against each score by brute force, replicate by replicate; thresholds differ by rule."""
+    blur = np.where(MADE, 0.65, 0.35) + np.random.default_rng(1).uniform(-0.3, 0.3, MADE.shape)
+    made = {"real ECG": rows(blur), "guess": GUESS, "perfect": PERFECT}
+    chosen = {"youden": np.full(4, 0.4), "f1": np.full(4, 0.6)}
+    found = figures(made, dict.fromkeys(made, chosen), {}, "perfect", resamples=15)
+    labels, w = MADE.astype(int), np.array([row["weight"] for row in GUESS], float)
+    score = {
+        "auroc": lambda y, p, w: aurocs(y, p, w),
+        "average_precision": lambda y, p, w: average_precisions(y, p, w),
+        "youden": lambda y, p, w: balanced_accuracies(y, p, chosen["youden"], w),
+        "f1": lambda y, p, w: balanced_accuracies(y, p, chosen["f1"], w),
+    }
+    p = {
+        name: np.array([list(row["probabilities"]["mean"].values()) for row in these])  # type: ignore[attr-defined]
+        for name, these in made.items()
+    }
+    drawn = [np.arange(RECORDS), *replicates([k // 2 for k in range(RECORDS)], 15)]
+    for key in DIFFERENCES:
+        for kind, base in (("real ECG", "real ECG"), ("reference", "perfect")):
+            change = [
+                score[key](labels[at], p["guess"][at], w[at])
+                - score[key](labels[at], p[base][at], w[at])
+                for at in drawn
+            ]
+            entry = found["guess"][f"{key} less {kind}"]
+            np.testing.assert_allclose(entry["value"], change[0], atol=1e-5)
+            low, high = np.quantile(change[1:], [0.025, 0.975], axis=0)
+            np.testing.assert_allclose(entry["low"], low, atol=1e-5)
+            np.testing.assert_allclose(entry["high"], high, atol=1e-5)
 
 
 def test_weights_count_records_as_often() -> None:
@@ -85,11 +126,32 @@ def test_own_thresholds_count_records_by_their_weights() -> None:
 
 def test_the_table_names_methods_and_gives_intervals() -> None:
     found = figures(METHODS, dict.fromkeys(METHODS, HALF), {}, "perfect", resamples=20)
-    made = tables(found, "leads", "note", "perfect")
-    assert [t.title for t in made] == [f"{code}, task leads" for code in CONDITIONS]
+    made = tables(found, "leads", "perfect")
+    assert [t.title for t in made] == [
+        *(f"{code}, task leads" for code in CONDITIONS),
+        "Differences from `perfect`, task leads",
+    ]
     text = made[0].markdown()
     assert "| `perfect` | 1.000 [1.000, 1.000]" in text
     assert "own" not in text
+
+
+def test_the_tables_of_differences_have_a_row_per_method_and_condition() -> None:
+    methods = {"real ECG": PERFECT, **METHODS}
+    found = figures(methods, dict.fromkeys(methods, HALF), {}, "guess", resamples=20)
+    real, other = tables(found, "leads", "guess")[-2:]
+    assert real.title == "Differences from `real ECG`, task leads"
+    assert other.title == "Differences from `guess`, task leads"
+    assert [line[:2] for line in real.body] == [
+        [code, f"`{name}`"] for code in CONDITIONS for name in METHODS
+    ]
+    assert [line[:2] for line in other.body] == [[code, "`perfect`"] for code in CONDITIONS]
+    head = ["AUROC", "AP", "bal. acc., Youden", "bal. acc., F1"]
+    assert real.head == other.head == ["condition", "method", *head]
+    assert real.body[0][2:] == ["+0.000 [+0.000, +0.000]"] * 4
+    for key, there, back in zip(DIFFERENCES, real.body[1][2:], other.body[0][2:], strict=True):
+        value = found["perfect"][key]["value"][0] - found["guess"][key]["value"][0]
+        assert there.startswith(f"{-value:+.3f} [-") and back.startswith(f"{value:+.3f} [+")
 
 
 def test_methods_must_have_read_the_same_records() -> None:

@@ -73,6 +73,19 @@ def test_rows_of_a_killed_older_run_must_be_of_listed_records(tmp_path: Path) ->
         compared(tmp_path, header(), [{"ecg_id": 5}, {"ecg_id": 6}])
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"), [("{", "no JSON: Expecting property name"), ("[]", "no JSON object")]
+)
+def test_damaged_notes_of_a_folder_are_named(tmp_path: Path, text: str, reason: str) -> None:
+    begin(tmp_path, header())
+    assert compared(tmp_path, header(), [])
+    (tmp_path / "run.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"run\.json is damaged \({reason}.*Delete this file"):
+        compared(tmp_path, header(), [])
+    (tmp_path / "run.json").unlink()
+    assert compared(tmp_path, header(), [{"ecg_id": 5}])
+
+
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     out = tmp_path / "new" / "out"

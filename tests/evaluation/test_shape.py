@@ -31,7 +31,7 @@ V3 = LEADS_8.index("V3")
 SETTINGS = Settings(draws=2, seed=0, noise=0.01, version="test", morphology=True)
 HEADER = {
     "settings": {"draws": 2, "version": "test"},
-    "records": {"fold": 9, "name": "made"},
+    "records": {"fold": 9, "name": "made", "ecg_ids": list(range(8))},
 }
 # Heights in mV of Q, R and S in each of LEADS_8.
 QRS = np.array(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ecgdiff.evaluation.bootstrap import replicates
 from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.regression_to_mean import regression_to_mean
 from ecgdiff.evaluation.shape import LEADS, PER_LEAD, PER_RECORD
@@ -18,7 +19,7 @@ from ecgdiff.evaluation.tasks import TASKS
 COUNT, DRAWS = 8, 3
 HEADER = {
     "settings": {"draws": DRAWS, "version": "1"},
-    "records": {"name": "eight", "fold": 9},
+    "records": {"name": "eight", "fold": 9, "ecg_ids": list(range(COUNT))},
 }
 V3 = LEADS.index("V3")
 
@@ -153,6 +154,28 @@ def test_the_slope_is_that_of_the_formula_whatever_is_missing() -> None:
     np.testing.assert_allclose(_slope(drawn, true), whole.draw.slope)
 
 
+def test_the_interval_of_the_slope_is_that_of_resampled_patients() -> None:
+    rng = np.random.default_rng(6)
+    some = rows()
+    for row in some:
+        true = row["shape"]["r_mv"][0]
+        row["shape"]["r_mv"] = [true, *(true + rng.normal(size=(DRAWS, 7))).tolist()]
+    table = made(some, 200)["Regression to the mean, R amplitudes, task leads"]
+    shown = cells(table)["slope"]["V3"]
+    value, low, high = map(float, re.findall(r"-?[\d.]+", shown))
+    assert low < value < high
+    both = np.array([row["shape"]["r_mv"] for row in some])[..., V3]
+
+    def slope(at: NDArray[np.intp]) -> float:
+        true, *drawn = both[at].T
+        return float(np.mean([np.polyfit(true, x - true, 1)[0] for x in drawn]))
+
+    resamples = replicates([row["patient_id"] for row in some], 200)
+    ends = np.quantile([slope(at) for at in resamples if np.ptp(both[at, 0])], [0.025, 0.975])
+    assert value == pytest.approx(slope(np.arange(COUNT)), abs=0.0051)
+    assert (low, high) == pytest.approx(tuple(ends), abs=0.0051)
+
+
 def shrunk(keep: float) -> list[Row]:
     """R of V3 drawn nearer to its mean."""
     out = rows()
@@ -247,7 +270,8 @@ def test_rows_without_shape_make_no_tables() -> None:
     bare = [{k: v for k, v in row.items() if k != "shape"} for row in rows()]
     assert shape_tables(bare, HEADER) == []
     both = shape_tables(bare[:3] + rows()[3:], HEADER, resamples=5)
-    assert "5 records of fold 9 (`eight`)" in both[0].note
+    lost = "`same`: 3 of 8 made by a run without shape."
+    assert [lost in table.remarks for table in both] == [True] * 5
 
 
 def test_records_whose_shape_failed_are_counted_with_their_reason() -> None:
@@ -263,10 +287,25 @@ def test_records_whose_shape_failed_are_counted_with_their_reason() -> None:
     assert intervals_of(some)["QRS, ms"]["records compared"] == "7"
 
 
+def test_methods_that_are_not_through_are_named_below_every_table() -> None:
+    tables = shape_tables(rows() + rows(method="slow")[:3], HEADER, resamples=5)
+    for table in tables:
+        assert "`slow`: 5 of 8 not computed yet." in table.remarks
+        assert not any("`same`" in remark for remark in table.remarks)
+        assert table.task == "leads"
+
+
+def test_tolerances_are_not_stated_as_verified() -> None:
+    note = made(rows())["Intervals and axis, task leads"].note
+    assert "QRS 10/10, PR 10/10, QT 25/30, commonly cited as" in note
+    assert "not verified here" in note
+
+
 def test_latex_escapes_what_is_special() -> None:
     text = "\n".join(t.latex() for t in made(rows(method="a_b")).values())
     assert text.count(r"\begin{tabular}") == 5
     assert r"a\_b & QRS, ms & 8" in text
+    text = re.sub("^% Needs the packages.*$", "", text, flags=re.M)
     assert not re.search(r"(?<!\\)[_%#$]", text)
 
 

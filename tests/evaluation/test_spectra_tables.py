@@ -229,6 +229,9 @@ def test_rows_without_spectra_are_counted_with_their_reason(rows: list[Row]) -> 
         "ValueError: no power); 1 of 30 made by a run without spectra."
     )
     assert absent(mixed) is None
+    slow = [{**row, "method": "slow"} for row in rows[:4]]
+    (table,) = spectra_tables([*rows, *slow], HEADER, resamples=5)
+    assert table.remarks[-1] == "`slow`: 26 of 30 not computed yet."
 
 
 def test_the_table_is_defined_below(rows: list[Row]) -> None:
