@@ -139,6 +139,7 @@ def one(name: str, steps: int | None, measured: str) -> dict[str, Any]:
     cpu, wall = zip(sampler.total, timed.spent, strict=True)
     return {
         "sampler": name,
+        "measured": measured,
         "prior": prior.name,
         "steps": sampler.sampler.steps,
         **nfe._asdict(),
