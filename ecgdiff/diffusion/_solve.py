@@ -10,8 +10,8 @@ it is in:
 
 An item stops when :math:`\|\rho\| \le \mathrm{rtol}\, \|b\|`, or keeps its last iterate when it
 meets a direction whose curvature is not above a floor, by default zero. Scalars are float64
-whatever the dtype of b. There is no initial guess, and so no warm start that a solution could
-depend on: callers make a fixed number of iterations from v = 0.
+whatever the dtype of b. All start from v = 0: with an initial guess the few iterations that MMPS
+makes, a fixed number, would depend on where they came from, so there is no warm start.
 
 References:
     | Methods of Conjugate Gradients for Solving Linear Systems (Hestenes and Stiefel, 1952)
