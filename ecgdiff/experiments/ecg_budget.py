@@ -11,6 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from ecgdiff.data.ptbxl import PTBXL
 from ecgdiff.errors import EcgDiffError
 from ecgdiff.evaluation.benchmark import Row, Rows, SamplerMethod, Settings
 from ecgdiff.evaluation.benchmark import run as evaluate
-from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.calibration import nominal_coverage
+from ecgdiff.evaluation.estimates import estimates
 from ecgdiff.evaluation.records import cases, read_list
 from ecgdiff.evaluation.summary import cell, grid, summarize
 from ecgdiff.evaluation.tasks import PAPER_TASKS as TASKS
@@ -250,25 +251,21 @@ def _add_ratios(results: Sequence[dict[str, Any]]) -> None:
     """Compares each scored entry with the lowest CRPS of its task, on the same records."""
     for task in {row["task"] for row in results}:
         rows = [row for row in results if row["task"] == task and row["scores"]]
-        if rows:
-            best = min(rows, key=lambda row: row["scores"]["crps"]["value"])
-            patients, below = map(np.array, zip(*best["each"], strict=True))
-            samples = replicates(patients.tolist())
-        for row in rows:
-            row["scores"]["ratio"] = _ratio(np.array(row.pop("each"))[:, 1], below, samples)
+        if not rows:
+            continue
+        patients = [patient for patient, _ in rows[0]["each"]]
+        crps = np.array([[value for _, value in row.pop("each")] for row in rows])
+        best = crps[crps.mean(axis=1).argmin()]
+        found = estimates(partial(_ratios, crps, best), patients, 1000)["ratio"]
+        for row, *ends in zip(rows, *found.values(), strict=True):
+            row["scores"]["ratio"] = dict(zip(found, ends, strict=True))
 
 
-def _ratio(
-    above: NDArray[np.float64], below: NDArray[np.float64], samples: Sequence[NDArray[np.intp]]
-) -> dict[str, float]:
-    """The ratio of two means over the same records, with its interval."""
-
-    def statistic(at: NDArray[np.intp] | slice) -> dict[str, NDArray[np.float64]]:
-        return {"ratio": above[at].mean() / below[at].mean()}
-
-    ends = intervals(statistic, samples)["ratio"]
-    found = (statistic(slice(None))["ratio"], *ends)
-    return {name: float(v) for name, v in zip(("value", "low", "high"), found, strict=True)}
+def _ratios(
+    above: NDArray[np.float64], below: NDArray[np.float64], at: NDArray[np.intp]
+) -> dict[str, NDArray[np.float64]]:
+    """The means of several methods over one method's mean, on some records."""
+    return {"ratio": above[:, at].mean(axis=1) / below[at].mean()}
 
 
 def table(result: dict[str, Any]) -> str:
