@@ -119,21 +119,15 @@ def join(shards: Path, out: Path, name: str, root: str | None = None, draws: int
         draws: Unconditional draws for the acceptance check.
 
     Raises:
-        CheckpointError: If the shards are damaged, or to be checked though they were trained on
-            a part of the training folds.
+        CheckpointError: If the shards are damaged.
     """
     config, tensors = read_shards(shards)
     slot = config["training"]["slot"]
     if root is None:
         save_checkpoint(out, {**config, "name": name}, tensors, _short_card(config, name))
         return
-    from ecgdiff.lightning.export import TRAIN_FOLDS, export
+    from ecgdiff.lightning.export import export
 
-    if (folds := config["training"]["folds"]) != list(TRAIN_FOLDS):
-        raise CheckpointError(
-            f"The weights were trained on folds {folds}, which the card would not say; join them "
-            "without --root, for a look."
-        )
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run.ckpt"
         torch.save(_as_run(config, tensors), run)
@@ -154,6 +148,7 @@ def _as_run(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[st
         "hyper_parameters": training["hyperparameters"],
         "global_step": training["steps"],
         "earlier": training["earlier"],
+        "data": {"train_folds": training["folds"]},
         "callbacks": {"slot": {"averages": {str(training["ema_decay"]): weights}}},
     }
 

@@ -100,7 +100,10 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
         for setting in fields(experiment.setting):
             flag, kind = f"--{setting.name.replace('_', '-')}", type(setting.default)
-            command.add_argument(flag, type=kind, default=setting.default, help="%(default)s")
+            if kind is bool:
+                command.add_argument(flag, action="store_true")
+            else:
+                command.add_argument(flag, type=kind, default=setting.default, help="%(default)s")
         command.add_argument("--out", default="results", help="folder for the results")
     return parser
 
@@ -108,7 +111,11 @@ def _parser() -> argparse.ArgumentParser:
 def _command(name: str, settings: Mapping[str, Any]) -> str:
     parts = ["python", "-m", "ecgdiff.experiments", name]
     for key, value in settings.items():
-        parts += [f"--{key.replace('_', '-')}", _FOLDERS.get(key, str(value))]
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            parts += [flag] * value
+        else:
+            parts += [flag, _FOLDERS.get(key, str(value))]
     return shlex.join(parts)
 
 

@@ -94,6 +94,8 @@ class Setting:
         records: How many records of `fold9_100` are scored.
         within: A method whose CRPS on the tuning records is more than this many times that of the
             best method there, for the same task and budget, is not scored.
+        halve: Whether each budget after the first tries only the better half of the variants that
+            a method had at the one before: successive halving, for budgets that are dear.
         draws: Draws per record.
         prior: The name or folder of a prior; by default what each method needs.
         rows: The folder of finished records.
@@ -106,6 +108,7 @@ class Setting:
     tune: int = 8
     records: int = 100
     within: float = math.inf
+    halve: bool = False
     draws: int = 10
     prior: str = ""
     rows: str = "ecg_budget_rows"
@@ -132,9 +135,12 @@ def run(setting: Setting) -> dict[str, Any]:
     work = _Work(setting)
     results = []
     for task in map(TASKS.__getitem__, _named(setting.tasks, TASKS)):
-        for budget in map(int, setting.budgets.split(",")):
-            tried = {name: work.try_variants(task, name, budget, tuning) for name in names}
+        variants = {name: VARIANTS[name] for name in names}
+        for budget in sorted(map(int, setting.budgets.split(","))):
+            tried = {n: work.try_variants(task, n, budget, variants[n], tuning) for n in names}
             results += _scored(work, task, budget, tried, scored)
+            if setting.halve:
+                variants = {n: _better_half(n, budget, variants[n], tried[n]) for n in names}
     _add_ratios(results)
     return {
         "settings": {k: _plain(v) for k, v in vars(setting).items() if k not in ("root", "rows")},
@@ -151,6 +157,20 @@ def _named(text: str, known: Collection[str]) -> list[str]:
     if unknown := [name for name in names if name not in known]:
         raise EcgDiffError(f"There is no {unknown[0]!r}; there are {', '.join(known)}.")
     return names
+
+
+def _better_half(
+    name: str, budget: int, variants: Sequence[str], tried: dict[str, float]
+) -> tuple[str, ...]:
+    """The half of the variants, rounded up, with the lowest CRPS; all if none was affordable."""
+    if not tried:
+        return tuple(variants)
+
+    def score(variant: str) -> float:
+        # What the budget could not pay was not beaten.
+        return tried.get(spec(name, variant, budget) or "", 0.0)
+
+    return tuple(sorted(variants, key=score)[: -(-len(variants) // 2)])
 
 
 def _scored(
@@ -194,10 +214,15 @@ class _Work:
         self.priors: dict[str, Prior] = {}
 
     def try_variants(
-        self, task: Task, name: str, budget: int, records: Sequence[Case]
+        self,
+        task: Task,
+        name: str,
+        budget: int,
+        variants: Sequence[str],
+        records: Sequence[Case],
     ) -> dict[str, float]:
         """The CRPS of each variant that the budget allows; infinite where it diverged."""
-        texts = [spec(name, variant, budget) for variant in VARIANTS[name]]
+        texts = [spec(name, variant, budget) for variant in variants]
         return {
             text: self._crps(self.rows("tuning", task, text, records))
             for text in dict.fromkeys(filter(None, texts))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ecgdiff.lightning.training_run import named_folds
+
 __all__ = ["write_card"]
 
 _LIMITS = """\
@@ -27,9 +29,9 @@ def write_card(config: Mapping[str, Any]) -> str:
         "A diffusion prior over 10 s of the complete ECG: SaShiMi with S4D layers, preset "
         f"`{h['preset']}`, objective `{config['objective']}`.\n",
         "| | |\n| --- | --- |",
-        f"| data | {training['data']}, {training['records']} records of folds "
-        f"{training['folds'][0]}-{training['folds'][-1]}; "
-        f"{training['clipped_samples']} samples beyond {config['clip_mv']:g} mV clipped |",
+        f"| data | {training['data']}, {training['records']} records of "
+        f"{named_folds(training['folds'])}; {training['clipped_samples']} samples beyond "
+        f"{config['clip_mv']:g} mV clipped |",
         f"| leads | {', '.join(config['leads'])} (the other four follow) |",
         f"| units | mV; one model unit is {config['scale_mv']:g} mV, for every record and lead |",
         f"| rate, window | {config['sampling_rate_hz']:g} Hz, {config['n_samples']} samples |",

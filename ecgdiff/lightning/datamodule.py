@@ -1,6 +1,7 @@
 """PTB-XL for training: the whole set in memory, batches addressed by step number."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from ecgdiff.data.training_set import load_fold_set
 from ecgdiff.ecg.leads import LEADS_8
+from ecgdiff.errors import CheckpointError
 
 __all__ = ["PTBXLDataModule", "StepCounter"]
 
@@ -61,6 +63,23 @@ class PTBXLDataModule(pl.LightningDataModule):
         count = len(whole) if self.validation_records is None else self.validation_records
         picked = torch.linspace(0, len(whole) - 1, min(count, len(whole))).long()
         self.validation_set = whole[picked]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns which folds the run learns from, for its checkpoints and what comes of them."""
+        return {"train_folds": list(self.train_folds)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Compares with what a checkpoint's run learned from.
+
+        Raises:
+            CheckpointError: If those were other folds; the order of the records depends on them.
+        """
+        if (before := tuple(state["train_folds"])) != self.train_folds:
+            raise CheckpointError(
+                f"The run learned from folds {list(before)} so far and cannot go on with "
+                f"{list(self.train_folds)}. Set data.train_folds to what it was, or start a new "
+                "run from its exported weights."
+            )
 
     def move(self, device: torch.device | str) -> None:
         """Keeps the training records on a device, where batches are picked then."""

@@ -31,7 +31,7 @@ from ecgdiff.ecg.leads import LEADS_8, LEADS_9
 from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
 from ecgdiff.lightning.card import write_card
 from ecgdiff.lightning.prior import DiffusionPrior
-from ecgdiff.lightning.training_run import read_run
+from ecgdiff.lightning.training_run import read_run, trained_folds
 from ecgdiff.lightning.validation import band_losses
 from ecgdiff.models.checkpoint import save_checkpoint, stored
 from ecgdiff.models.crops import middle
@@ -39,7 +39,6 @@ from ecgdiff.models.sashimi import PRESETS
 
 __all__ = ["export", "main"]
 
-TRAIN_FOLDS = tuple(range(1, 9))
 BATCH = 64
 
 
@@ -64,6 +63,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
         draws: Unconditional draws for the acceptance check.
     """
     state, h = read_run(checkpoint)
+    folds = trained_folds(state)
     module = DiffusionPrior(**{**h, "compile": False, "start": None})
     leads = LEADS_8 if h["channels"] == len(LEADS_8) else LEADS_9
     whole, _ = load_fold_set(root, [9], leads)
@@ -72,7 +72,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
     module.net.eval()
     best = min(_candidates(module, state, validation), key=lambda c: sum(c.losses))
     _use(module, best.weights)
-    train, clipped = load_fold_set(root, TRAIN_FOLDS, leads)
+    train, clipped = load_fold_set(root, folds, leads)
     covariance = LeadFrequencyCovariance.fit(_InUnits(module, middle(train, length)), smooth=2)
     config = {
         "name": name,
@@ -93,7 +93,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
         "band": f"{CUTOFF_HZ:g}-42 Hz",
         "training": {
             "data": "PTB-XL 1.0.3, 100 Hz",
-            "folds": list(TRAIN_FOLDS),
+            "folds": folds,
             "records": len(train),
             "clipped_samples": clipped,
             "steps": state["global_step"],

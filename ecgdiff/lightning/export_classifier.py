@@ -24,7 +24,7 @@ from ecgdiff.diagnosis.estimator import StatementEstimator
 from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
 from ecgdiff.evaluation.diagnosis import aurocs, brier_scores, calibration_errors
 from ecgdiff.lightning.classifier import StatementClassifier
-from ecgdiff.lightning.training_run import read_run
+from ecgdiff.lightning.training_run import named_folds, read_run, trained_folds
 from ecgdiff.models.checkpoint import save_checkpoint
 
 __all__ = ["export", "main"]
@@ -44,6 +44,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path) -> dict[str, Any]:
         out: Folder to write.
     """
     state, h = read_run(checkpoint)
+    folds = trained_folds(state)
     module = StatementClassifier(**{**h, "compile": False})
     module.load_state_dict(state["state_dict"])
     tensors = {
@@ -74,7 +75,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path) -> dict[str, Any]:
         },
         "training": {
             "data": "PTB-XL 1.0.3, 100 Hz",
-            "folds": list(range(1, 9)),
+            "folds": folds,
             "steps": state["global_step"],
             "hyperparameters": {**h, "leads": list(h["leads"])},
         },
@@ -138,7 +139,7 @@ diagnostic purposes.
 
 | | |
 | --- | --- |
-| data | {training["data"]}, folds 1-8 |
+| data | {training["data"]}, {named_folds(training["folds"])} |
 | leads | {", ".join(config["leads"])} |
 | units | mV; one model unit is {config["scale_mv"]:g} mV |
 | rate | {config["sampling_rate_hz"]:g} Hz |

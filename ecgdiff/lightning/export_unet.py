@@ -12,7 +12,7 @@ from ecgdiff.data.training_set import load_fold_set
 from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
 from ecgdiff.lightning.regression import PATTERNS, UNetRegression, errors
-from ecgdiff.lightning.training_run import read_run
+from ecgdiff.lightning.training_run import named_folds, read_run, trained_folds
 from ecgdiff.models.checkpoint import save_checkpoint
 
 __all__ = ["export", "main"]
@@ -29,6 +29,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path) -> dict[str, Any]:
         out: Folder to write.
     """
     state, h = read_run(checkpoint)
+    folds = trained_folds(state)
     module = UNetRegression(**h)
     # Convolutions in half precision, the numbers of the normalization as they are.
     tensors = {
@@ -56,7 +57,8 @@ def export(checkpoint: Path, root: str, name: str, out: Path) -> dict[str, Any]:
         "clip_mv": CLIP_MV,
         "highpass_hz": CUTOFF_HZ,
         "training": {
-            "data": "PTB-XL 1.0.3, 100 Hz, folds 1-8",
+            "data": "PTB-XL 1.0.3, 100 Hz",
+            "folds": folds,
             "steps": state["global_step"],
             "hyperparameters": {k: list(v) if isinstance(v, tuple) else v for k, v in h.items()},
         },
@@ -79,9 +81,9 @@ def _card(config: dict[str, Any]) -> str:
         f"that is shown part of the leads {', '.join(config['leads'])} at 100 Hz and gives "
         f"{gives} per sample and lead. It is a control of the benchmark: it says nothing about "
         "how the samples of one ECG depend on each other.\n",
-        f"Trained on {training['data']}, for {training['steps']} of "
-        f"{training['hyperparameters']['total_steps']} steps. Research use only. Weights "
-        "Apache-2.0; PTB-XL (Wagner et al., 2022) CC BY 4.0.\n",
+        f"Trained on {training['data']}, {named_folds(training['folds'])}, for "
+        f"{training['steps']} of {training['hyperparameters']['total_steps']} steps. Research "
+        "use only. Weights Apache-2.0; PTB-XL (Wagner et al., 2022) CC BY 4.0.\n",
         f"## Fold 9: {kind} of lost samples, mV\n\n| lost | error |\n| --- | --- |",
         *rows,
         "\n`leads`: all but lead I; `block`: one half of 2.56 s, nothing outside it; "

@@ -104,7 +104,7 @@ def test_methods_that_cannot_be_copied_are_refused() -> None:
 
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 from ecgdiff.evaluation.parallel import in_processes
 
 def work(job):
@@ -112,6 +112,8 @@ def work(job):
     time.sleep(600)
 
 if __name__ == "__main__":
+    # Shells start what they put in the background with interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     list(in_processes(work, [1], 1))
 """
 
@@ -127,9 +129,12 @@ def test_workers_end_with_their_caller(how: signal.Signals, tmp_path: Path) -> N
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as caller:
         assert caller.stdout is not None
-        worker = int(caller.stdout.readline())
-        caller.send_signal(how)
-        caller.wait(timeout=60)
+        try:
+            worker = int(caller.stdout.readline())
+            caller.send_signal(how)
+            caller.wait(timeout=60)
+        finally:
+            caller.kill()
         assert caller.returncode != 0
     end = time.monotonic() + 60
     while alive(worker) and time.monotonic() < end:

@@ -51,7 +51,8 @@ def test_a_score_is_the_distance_to_the_exact_draws() -> None:
     exact = torch.randn((50, 4), generator=torch.Generator().manual_seed(0)).double()
     given = SMALL.problem(0)
     problem = Problem(given.prior, given.observation, exact, exact, 4000, 0)
-    assert problem.distance(exact.flip(0)) == 0
+    # Sums over draws in another order: some processors round them otherwise.
+    assert problem.distance(exact.flip(0)) < 1e-15
     # A shift by 3 along one of 4 axes: the mean of |u_1| on the sphere is 4 / (3 pi).
     shift = torch.tensor([3.0, 0.0, 0.0, 0.0], dtype=torch.float64)
     assert problem.distance(exact + shift) == pytest.approx(3 * 4 / (3 * torch.pi), rel=0.03)

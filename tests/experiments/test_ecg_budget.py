@@ -95,11 +95,26 @@ def test_ratios_are_those_of_the_same_records(setting: ecg_budget.Setting) -> No
             ratio = score["ratio"]
             expected = score["crps"]["value"] / best["crps"]["value"]
             assert ratio["value"] == pytest.approx(expected, rel=1e-3)  # of rounded scores
-            # Paired: narrower than what two intervals of their own would allow.
-            widest = score["crps"]["high"] / best["crps"]["low"]
-            assert 0 < ratio["low"] <= ratio["value"] <= ratio["high"] < widest
+            assert 0 < ratio["low"] <= ratio["value"] <= ratio["high"]
     assert not any("each" in row for row in result["results"])
     assert "| 1.00 [1.00, 1.00] |" in ecg_budget.table(result)
+
+
+def test_ratios_are_paired() -> None:
+    # Twice as much on every record: the records differ by far, their ratio does not.
+    easy_to_hard = [(patient, 0.01 * 1.3**patient) for patient in range(12)]
+    rows: list[dict[str, Any]] = [
+        {
+            "task": "leads",
+            "scores": {"crps": {}},
+            "each": [(p, times * crps) for p, crps in easy_to_hard],
+        }
+        for times in (2.0, 1.0)
+    ]
+    ecg_budget._add_ratios(rows)
+    assert [row["scores"]["ratio"] for row in rows] == [
+        {"value": times, "low": times, "high": times} for times in (2.0, 1.0)
+    ]
 
 
 def test_finished_records_are_not_computed_again(
@@ -156,6 +171,37 @@ def test_methods_far_behind_when_tuned_are_named_but_not_scored(
     for column, task in enumerate(("leads", "block")):
         drawn = {line["xaxis"]: bool(line["x"]) for line in lines if line["name"] == worse[task]}
         assert (drawn[f"x{2 * column + 1}"], drawn[f"x{2 * column + 2}"]) == (False, True)
+
+
+def test_halving_tries_the_better_half_of_what_the_budget_below_tried(
+    setting: ecg_budget.Setting,
+) -> None:
+    # At 2 calls CA-DPS can do nothing, so nothing of it was beaten there.
+    setting = replace(setting, methods="surrogate,ddnm,cadps", budgets="20,2,8")
+    all_of_them = _variants(ecg_budget.run(setting))
+    halved = _variants(ecg_budget.run(replace(setting, halve=True)))
+    order = [variant for variant, _ in all_of_them["leads", "surrogate", 2]]
+    assert len(order) == 3
+    kept = {key[1:]: [variant for variant, _ in halved[key]] for key in halved if "leads" in key}
+    assert sorted(kept["surrogate", 2]) == sorted(order)
+    assert sorted(kept["surrogate", 8]) == sorted(order[:2])
+    at_8 = [variant for variant, _ in halved["leads", "surrogate", 8]]
+    assert kept["surrogate", 20] == at_8[:1]
+    assert ("cadps", 2) not in kept
+    counts = [len(kept["cadps", budget]) for budget in (8, 20)]
+    affordable = [ecg_budget.spec("cadps", v, 8) for v in ecg_budget.VARIANTS["cadps"]]
+    assert counts == [len([text for text in affordable if text]), 2]
+
+
+def _variants(result: dict[str, Any]) -> dict[tuple[str, str, int], list[tuple[str, float]]]:
+    """What was tried for each task, method and budget, best first, without the steps."""
+    return {
+        (row["task"], row["method"], row["budget"]): sorted(
+            ((text.split(",", 1)[1], crps) for text, crps in row["tried"].items()),
+            key=lambda pair: pair[1],
+        )
+        for row in result["results"]
+    }
 
 
 def test_the_data_set_must_be_named() -> None:

@@ -98,6 +98,7 @@ def test_it_learns_and_is_exported_as_it_was_trained(tmp_path: Path, asked: Fold
     asked.clear()
     config = export_classifier.export(saved, "", "tiny", tmp_path / "out")
     assert asked == [(9,)]  # never the test fold
+    assert config["training"]["folds"] == list(range(1, 9))
     assert config["validation"]["macro_auroc"] > 0.95
     classifier = load_classifier(tmp_path / "out")
     samples, labels, _ = made_up()

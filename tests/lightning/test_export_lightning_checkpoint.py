@@ -1,6 +1,6 @@
 """From a checkpoint that Lightning wrote to a prior: it denoises as the chosen average does."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -65,8 +65,14 @@ def test_an_exported_checkpoint_denoises_as_its_best_average(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
     monkeypatch.setitem(sashimi.PRESETS, "small", TINY)
+    asked: list[tuple[int, ...]] = []
+
+    def load(root: str, folds: Iterable[int], leads: object) -> tuple[Tensor, int]:
+        asked.append(tuple(folds))
+        return microvolts(), 3
+
     for file in (data_file, export_file):
-        monkeypatch.setattr(file, "load_fold_set", lambda *_: (microvolts(), 3))
+        monkeypatch.setattr(file, "load_fold_set", load)
     # Far apart, though the run is short; the best is neither the first nor the last.
     averages = WeightAverages([0.02, 0.99, 0.1])
     trainer = pl.Trainer(
@@ -81,7 +87,9 @@ def test_an_exported_checkpoint_denoises_as_its_best_average(
         use_distributed_sampler=False,
     )
     module = DiffusionPrior(**SETTINGS)  # type: ignore[arg-type]
-    trainer.fit(module, PTBXLDataModule(root="", batch_size=8, steps_per_epoch=4))
+    folds = [2, 3, 5]
+    rows = PTBXLDataModule(root="", batch_size=8, steps_per_epoch=4, train_folds=folds)
+    trainer.fit(module, rows)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     torch.manual_seed(99)  # global randomness must not matter
     export_file.export(tmp_path / "last.ckpt", "PTB-XL", "mine", tmp_path / "mine", draws=4)
@@ -90,6 +98,10 @@ def test_an_exported_checkpoint_denoises_as_its_best_average(
     training = prior.config["training"]
     assert (prior.name, prior.scale, prior.n_samples) == ("mine", 0.2, 64)
     assert (training["steps"], training["clipped_samples"]) == (2, 3)
+    assert training["folds"] == folds
+    # Trained on them, validated on 9; exported with the covariance of them, chosen on 9.
+    assert sorted(asked) == sorted(2 * [tuple(folds), (9,)])
+    assert "records of folds 2, 3, 5;" in (tmp_path / "mine" / "README.md").read_text()
     x0 = module.to_units(microvolts())
     kept = {str(d): as_denoiser(weights) for d, weights in averages._averages.items()}
     losses = {d: denoising_losses(denoiser, x0, BANDS) for d, denoiser in kept.items()}

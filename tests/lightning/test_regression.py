@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,17 @@ def waves() -> Tensor:
 
 
 @pytest.fixture
-def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up records in place of PTB-XL."""
-    monkeypatch.setattr(data_file, "load_fold_set", lambda *_: (waves(), 0))
-    monkeypatch.setattr(export_unet, "load_fold_set", lambda *_: (waves(), 0))
+def made_up(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Made-up records in place of PTB-XL, and the folds that were asked of it."""
+    asked: list[tuple[int, ...]] = []
+
+    def load(root: str, folds: Iterable[int], leads: object) -> tuple[Tensor, int]:
+        asked.append(tuple(folds))
+        return waves(), 0
+
+    monkeypatch.setattr(data_file, "load_fold_set", load)
+    monkeypatch.setattr(export_unet, "load_fold_set", load)
+    return asked
 
 
 def model(**settings: object) -> UNetRegression:
@@ -206,15 +214,19 @@ def test_training_lowers_the_error(
 
 @pytest.mark.parametrize("levels", [(), LEVELS], ids=["regression", "quantiles"])
 def test_an_exported_network_answers_as_the_trained_one(
-    made_up: None, tmp_path: Path, levels: tuple[float, ...]
+    made_up: list[tuple[int, ...]], tmp_path: Path, levels: tuple[float, ...]
 ) -> None:
     module = model(levels=levels)
     trainer(tmp_path, 4).fit(module, data())
+    assert made_up == [tuple(range(1, 9)), (9,)]
+    made_up.clear()
     module.eval()
     config = export(next(tmp_path.glob("*step=4.ckpt")), "", "mine", tmp_path / "out")
     exact = errors(module, waves(), 0)
     assert config["errors_mv_fold9"] == pytest.approx(exact, rel=1e-2)
     assert config["training"]["steps"] == 4
+    assert config["training"]["folds"] == list(range(1, 9))
+    assert made_up == [(9,)]  # chosen and judged on fold 9, never on the test fold
     card = (tmp_path / "out" / "README.md").read_text()
     assert all(f"{config['errors_mv_fold9'][name]:.4f}" in card for name in PATTERNS)
     loaded = load_unet(tmp_path / "out")

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from ecgdiff.diffusion.quality import BANDS
-from ecgdiff.errors import CheckpointError
 from ecgdiff.lightning import export as export_file
 from ecgdiff.lightning.losses import edm_loss
 from ecgdiff.lightning.prior import DiffusionPrior
@@ -115,5 +114,6 @@ def test_shards_go_through_the_export(
     assert "3 of 3 steps" in card and "Training by the clock" in card
     config["training"]["folds"] = [1]
     join.write_shards(shards, config, tensors)
-    with pytest.raises(CheckpointError, match="without --root"):
-        join.join(shards, out, "mine", root="PTB-XL")
+    join.join(shards, tmp_path / "part", "mine", root="PTB-XL", draws=4)
+    assert load_prior(tmp_path / "part").config["training"]["folds"] == [1]
+    assert "records of fold 1;" in (tmp_path / "part" / "README.md").read_text(encoding="utf-8")
