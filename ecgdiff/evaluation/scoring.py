@@ -21,7 +21,7 @@ from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.ecg.leads import derive_12
 from ecgdiff.errors import EcgDiffError
 from ecgdiff.evaluation.calibration import coverage, ranks
-from ecgdiff.evaluation.signal import crps, mae, peak_to_peak, rmse
+from ecgdiff.evaluation.signal import correlation, crps, mae, peak_to_peak, rmse
 from ecgdiff.evaluation.spectra import RANGE, SEGMENT, power_spectrum
 from ecgdiff.evaluation.tasks import SAMPLING_RATE, Problem
 
@@ -91,6 +91,9 @@ def score(
         "rmse_draw_lead": rmse(x, y).mean(axis=0),
         "mse_mean": np.square(rmse(mean, y)),
         "crps": crps(x, y).mean(axis=-1),
+        "pearson_draw": correlation(x, y).mean(axis=0),
+        "pearson_mean": correlation(mean, y),
+        "variance_true": y.var(axis=-1),
         "amplitude_true": peak_to_peak(y),
         "amplitude_draws": peak_to_peak(x),
         "amplitude_mean": peak_to_peak(mean),

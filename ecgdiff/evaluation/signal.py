@@ -15,7 +15,7 @@ References:
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["crps", "mae", "peak_to_peak", "rmse"]
+__all__ = ["correlation", "crps", "mae", "peak_to_peak", "rmse"]
 
 
 def mae(estimate: NDArray[np.floating], truth: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -51,3 +51,13 @@ def crps(draws: NDArray[np.floating], truth: NDArray[np.floating]) -> NDArray[np
 def peak_to_peak(signal: NDArray[np.floating]) -> NDArray[np.float64]:
     """Computes largest minus smallest sample over the last axis: mostly the size of the QRS."""
     return np.ptp(np.asarray(signal, np.float64), axis=-1)
+
+
+def correlation(
+    estimate: NDArray[np.floating], truth: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Computes Pearson's correlation over the last axis; 0 where either is constant."""
+    x, y = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
+    x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
+    size = np.sqrt(np.square(x).sum(axis=-1) * np.square(y).sum(axis=-1))
+    return (x * y).sum(axis=-1) / np.where(size > 0, size, np.inf)

@@ -1,9 +1,10 @@
 """From rows to figures: each score over all records, its bootstrap interval, and their table.
 
 Scores over all scored leads weigh each lead alike (each has the same number of scored samples).
-Errors are averaged over records; spread-skill and amplitude variance ratio are ratios of sums
-over records, recomputed in each replicate. With weights (inverse inclusion probabilities) all
-means and variances over records are weighted, and records keep their weights in replicates.
+Errors are averaged over records; spread-skill, the variance explained and the amplitude variance
+ratio are ratios of sums over records, recomputed in each replicate. With weights (inverse
+inclusion probabilities) all means and variances over records are weighted, and records keep their
+weights in replicates.
 """
 
 from collections import Counter
@@ -35,7 +36,9 @@ __all__ = [
 Figures = dict[str, Any]
 Array = NDArray[np.float64]
 PER_LEAD = "lead/"
+AVERAGED = ("mae_draw", "mae_mean", "mae_median", "crps", "pearson_draw", "pearson_mean")
 COVERAGES = tuple(f"coverage_{100 * level:.0f}" for level in LEVELS)
+SHARES = ("pearson_draw", "pearson_mean", "explained")
 AMPLITUDES = {"amplitude_ratio": "draws", "amplitude_ratio_mean": "mean of draws"}
 
 DEFINITIONS = {
@@ -47,6 +50,12 @@ DEFINITIONS = {
     "rmse_mean": "mV; RMSE of the mean of the draws over the scored samples of a record, averaged "
     "over records",
     "crps": "mV; fair continuous ranked probability score; absolute error for a point estimate",
+    "pearson_draw": "Pearson correlation of a single draw with the truth over the scored samples "
+    "of a lead, averaged over draws, leads and records",
+    "pearson_mean": "the same of the mean of the draws",
+    "explained": "1 - squared error of the mean of the draws / variance of the truth over the "
+    "scored samples of a lead, both averaged over leads and records; below 0 where a flat line "
+    "is nearer",
     "coverage_90": "share of samples inside the central 90 % rank band of the draws; compare with "
     "nominal_coverage, which m draws bound by (m - 1)/(m + 1)",
     "coverage_80": "the same for the central 80 % band",
@@ -145,9 +154,7 @@ def _table(rows: Sequence[Row]) -> dict[str, Array]:
 def _figures(table: Mapping[str, Array], w: Array) -> dict[str, Array]:
     """Every score over all leads (no axis) and of each lead (one axis, name prefixed)."""
     truth, drawn = table["amplitude_true"], table["amplitude_draws"]
-    averaged = [
-        n for n in ("mae_draw", "mae_mean", "mae_median", "crps", *COVERAGES) if n in table
-    ]
+    averaged = [name for name in (*AVERAGED, *COVERAGES) if name in table]
     lead: dict[str, Array] = {name: _mean(table[name], w) for name in averaged}
     lead["amplitude_ratio"] = _variance_ratio(drawn, truth, w).mean(axis=0)
     lead["amplitude_ratio_mean"] = _variance_ratio(table["amplitude_mean"], truth, w)
@@ -155,6 +162,10 @@ def _figures(table: Mapping[str, Array], w: Array) -> dict[str, Array]:
     lead["rmse_draw"] = _mean(table["rmse_draw_lead"], w)
     lead["rmse_mean"] = _mean(np.sqrt(table["mse_mean"]), w)
     out |= {name: _mean(table[name], w) for name in ("rmse_draw", "rmse_mean")}
+    if "variance_true" in table:
+        error, power = (_mean(table[name], w) for name in ("mse_mean", "variance_true"))
+        lead["explained"] = 1 - error / np.where(power > 0, power, np.nan)
+        out["explained"] = 1 - error.mean() / (power.mean() or np.nan)
     if "variance" in table:
         # One weighted record in place of all: spread_skill averages over records.
         variance, error = (_mean(table[name], w)[None] for name in ("variance", "mse_mean"))
@@ -270,7 +281,7 @@ def cell(method: Figures, name: str, nominal: bool = True) -> str:
         if not nominal:
             return share
         return f"{share} (nominal {100 * method['nominal_coverage'][name]:.1f})"
-    digits = 2 if name == "spread_skill" or name in AMPLITUDES else 4
+    digits = 2 if name == "spread_skill" or name in (*AMPLITUDES, *SHARES) else 4
     return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(e["value"], e["low"], e["high"], d=digits)
 
 

@@ -41,6 +41,7 @@ ERRORS = {
     "rmse_mean": "RMSE mean",
     "crps": "CRPS",
 }
+AGREEMENT = {"pearson_mean": "Pearson r, mean", "explained": "variance explained"}
 CALIBRATION = {
     "coverage_50": "50 % band",
     "coverage_80": "80 % band",
@@ -170,12 +171,19 @@ def tables(found: Mapping[str, Mapping[str, Figures]], header: Mapping[str, Any]
 
 
 def _error_table(name: str, methods: Mapping[str, Figures], header: Mapping[str, Any]) -> Table:
-    head = ["method", "records", *ERRORS.values(), "calls (forward + vjp)", "s per record"]
+    head = [
+        "method",
+        "records",
+        *ERRORS.values(),
+        *AGREEMENT.values(),
+        "calls (forward + vjp)",
+        "s per record",
+    ]
     body = []
     for label, figures in methods.items():
         calls = " + ".join(map(str, figures.get("calls", "-")))
         seconds = f"{figures['seconds']:.3g}" if "seconds" in figures else "-"
-        cells = [cell(figures, score) for score in ERRORS]
+        cells = [cell(figures, score) for score in (*ERRORS, *AGREEMENT)]
         body.append([label, str(figures["records"]), *cells, calls, seconds])
     title = f"Reconstruction errors in mV, task {name}"
     return Table(title, "", head, body, remarks(methods, listed(header)), name)

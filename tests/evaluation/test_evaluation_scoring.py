@@ -35,6 +35,9 @@ def test_score_by_brute_force() -> None:
         "mae_median": np.abs(np.median(x, axis=0) - y).mean(axis=1),
         "mse_mean": ((x.mean(axis=0) - y) ** 2).mean(axis=1),
         "crps": crps(x, y).mean(axis=1),
+        "pearson_draw": [np.mean([np.corrcoef(d[k], y[k])[0, 1] for d in x]) for k in range(2)],
+        "pearson_mean": [np.corrcoef(x.mean(axis=0)[k], y[k])[0, 1] for k in range(2)],
+        "variance_true": y.var(axis=1),
         "variance": x.var(axis=0, ddof=1).mean(axis=1),
         "amplitude_true": y.max(axis=1) - y.min(axis=1),
         "amplitude_draws": x.max(axis=2) - x.min(axis=2),
@@ -44,6 +47,14 @@ def test_score_by_brute_force() -> None:
     }
     for name, value in expected.items():
         np.testing.assert_allclose(s[name], value, rtol=1e-5)
+
+
+def test_what_is_flat_correlates_with_nothing() -> None:
+    truth = np.sin(np.arange(12.0)).reshape(2, 6)
+    truth[1] = 0.3
+    draws = np.stack([np.stack([np.full(6, 0.1), np.arange(6.0)]), truth])
+    s = score(draws, truth, np.ones((2, 6), dtype=bool))
+    assert s["pearson_draw"] == [0.5, 0.0] and s["variance_true"][1] == 0
 
 
 def test_score_refuses_diverged_draws() -> None:

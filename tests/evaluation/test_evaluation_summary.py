@@ -41,6 +41,27 @@ def test_weights_count_records_as_often() -> None:
     assert values(weighted) != pytest.approx(values(summarize(some, LEADS, resamples=2)), rel=0.01)
 
 
+def test_the_variance_explained_by_hand() -> None:
+    """A mean a quarter too small explains 15/16, one with noise of the size of truth nothing."""
+    truth = np.tile(np.sin(2 * np.pi * np.arange(30) / 30), (2, 1))
+    truth[1] *= 2
+    noise = np.random.default_rng(0).normal(size=(4, 30))
+    noise *= np.sqrt(2 / np.square(noise).mean(axis=1, keepdims=True))  # lead 1 has variance 2
+    some = []
+    for k in range(4):
+        draw = np.stack([0.75 * truth[0], truth[1] + noise[k]])[None]
+        scores = score(draw, truth, np.ones((2, 30), dtype=bool))
+        some.append({"patient_id": k, "seconds": 1.0, "device": "cpu", "scores": scores})
+    found = values(summarize(some, LEADS, resamples=2) | {"ranks": []})
+    first, second = (f"{lead} explained" for lead in LEADS)
+    assert (found[first], found[second]) == pytest.approx((15 / 16, 0), abs=1e-5)
+    assert found["explained"] == pytest.approx(1 - (0.5 / 16 + 2) / (0.5 + 2), abs=1e-5)
+    assert found[f"{LEADS[0]} pearson_mean"] == pytest.approx(1)
+    bare = [{**row, "scores": {**row["scores"]}} for row in some]
+    del bare[0]["scores"]["variance_true"]
+    assert "explained" not in summarize(bare, LEADS, resamples=2)["scores"]
+
+
 def test_weighted_mean_by_hand() -> None:
     some, weights = rows(5), [0.5, 2.0, 1.0, 7.0, 0.1]
     figures = summarize(some, LEADS, weights=weights, resamples=2)

@@ -13,7 +13,7 @@ from ecgdiff.evaluation.first_figures import report
 from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.scoring import score
 from ecgdiff.evaluation.summary import summarize
-from ecgdiff.evaluation.tables import CALIBRATION, ERRORS, collect, page, tables
+from ecgdiff.evaluation.tables import AGREEMENT, CALIBRATION, ERRORS, collect, page, tables
 from ecgdiff.evaluation.tasks import TASKS
 from ecgdiff.experiments.figure import write_figure
 
@@ -103,8 +103,10 @@ def test_markdown_tables(found: dict[str, Any], header: dict[str, Any]) -> None:
     e = found["leads"]["mgps:steps=50"]["scores"]["rmse_mean"]
     assert f"{e['value']:.4f} [{e['low']:.4f}, {e['high']:.4f}]" in line
     assert "| 50 + 49 | 0.5 |" in line
+    e = found["leads"]["mgps:steps=50"]["scores"]["explained"]
+    assert f"| {e['value']:.2f} [{e['low']:.2f}, {e['high']:.2f}] |" in line
     assert all(len(r) == len(t.head) for t in made for r in t.body)
-    assert len(made[0].head) == len(ERRORS) + 4
+    assert len(made[0].head) == len(ERRORS) + len(AGREEMENT) + 4
     calibration = made[1].markdown()
     for nominal in ("nominal 50.0", "nominal 80.0", "nominal 81.8"):
         assert calibration.count(nominal) == 1  # not for the point estimate
@@ -201,7 +203,7 @@ def test_latex_tables_escape_what_is_special(
         assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == comments == 8
     assert text.count("{") == text.count("}")
     columns = re.findall(r"\\begin\{tabular\}\{(\w+)\}", text)
-    assert columns[0] == "l" + "r" * (len(ERRORS) + 3)
+    assert columns[0] == "l" + "r" * (len(ERRORS) + len(AGREEMENT) + 3)
 
 
 def test_latex_tables_fit_the_page_and_have_their_note_below(
