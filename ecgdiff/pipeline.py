@@ -50,8 +50,8 @@ def reconstruct(
         lost: What to treat as lost besides, see :func:`lose`.
         draws: How many ECGs to draw.
         sampler: A name of :data:`ecgdiff.samplers.SAMPLERS`, with settings if you like
-            ("mmps:iterations=2"), or a sampler. By default `conditional`, and `mmps` where the
-            prior cannot be shown what was measured.
+            ("mmps:iterations=2"), or as published ("ddnm.ecg"), or a sampler. By default
+            `conditional`, and `mmps` where the prior cannot be shown what was measured.
         seed: The same seed gives the same draws, whatever their number or `batch_size`.
         noise: Standard deviation of the measurement noise in mV, for all leads or by lead name.
         prior: A prior, its name, or a checkpoint folder. By default the one that the sampler

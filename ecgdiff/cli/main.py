@@ -143,7 +143,7 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--sampler",
         default=None,
-        metavar="NAME[:ARG=VALUE,...]",
+        metavar="NAME[.PRESET][:ARG=VALUE,...]",
         help="method, such as mmps or mmps:iterations=2 (default: the package's)",
     )
     command.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")

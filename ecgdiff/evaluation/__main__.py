@@ -80,7 +80,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         "--sampler",
         action="append",
         default=[],
-        metavar="NAME[:ARG=VALUE,...]",
+        metavar="NAME[.PRESET][:ARG=VALUE,...]",
         help="such as mgps or mgps:steps=300; repeat for more, leave out for the controls only",
     )
     add("--prior", help="name or folder of the prior (default: what each sampler needs)")

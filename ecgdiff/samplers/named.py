@@ -1,6 +1,8 @@
-"""Samplers by name: "mmps", or with settings "mmps:steps=20,iterations=2"."""
+"""Samplers by name: "mmps", "mmps:steps=20,iterations=2", or as published: "ddnm.ecg"."""
 
 import ast
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from ecgdiff.samplers.base import Sampler
@@ -42,19 +44,43 @@ def named_sampler(text: str) -> Sampler:
 
     Arguments:
         text: A name of :data:`SAMPLERS`, and settings if others than the defaults are wanted;
-            values are Python literals or plain words.
+            values are Python literals or plain words. "name.preset" takes a published setting
+            instead of the defaults: a class method of the sampler, with its arguments.
 
     Raises:
-        ValueError: If the name, an argument or its value is unknown.
+        ValueError: If the name, the preset, an argument or its value is unknown, or if a preset
+            has a step size in millivolts and `std` is missing.
     """
-    name, _, rest = text.partition(":")
+    full, _, rest = text.partition(":")
+    name, _, preset = full.partition(".")
     if name not in SAMPLERS:
         raise ValueError(f"Unknown sampler {name!r}; there are {', '.join(sorted(SAMPLERS))}.")
-    pairs = [part.partition("=") for part in rest.split(",") if part]
+    make = _preset(name, preset) if preset else SAMPLERS[name]
+    given = {key: _literal(value) for key, _, value in (p.partition("=") for p in _parts(rest))}
+    if preset and "std" in inspect.signature(make).parameters and "std" not in given:
+        raise ValueError(
+            f"The published setting {full!r} has a step size in mV: add std, the millivolts in "
+            f'one model unit of the prior (its scale), as in "{full}:std=0.236".'
+        )
     try:
-        return SAMPLERS[name](**{key: _literal(value) for key, _, value in pairs})
+        return make(**given)
     except (TypeError, ValueError) as error:
         raise ValueError(f"The sampler {text!r} cannot be built: {error}") from error
+
+
+def _preset(name: str, preset: str) -> Callable[..., Sampler]:
+    """A published setting of a sampler."""
+    kind = SAMPLERS[name]
+    known = sorted(key for key, value in vars(kind).items() if isinstance(value, classmethod))
+    if preset not in known:
+        there_are = f"there are {', '.join(known)}" if known else "it has none"
+        raise ValueError(f"Unknown published setting {preset!r} of {name!r}; {there_are}.")
+    found: Callable[..., Sampler] = getattr(kind, preset)
+    return found
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
 
 
 def _literal(text: str) -> Any:
