@@ -166,7 +166,15 @@ def observe(
         x: The signals, with shape (batch, channels, time), in model units.
         sigma: The noise standard deviation; see :class:`Observation`.
         generator: The source of the noise.
+
+    Raises:
+        OperatorError: If `x` is no tensor.
     """
+    if not isinstance(x, Tensor):
+        raise OperatorError(
+            f"observe needs a torch tensor (batch, channels, time), got {type(x).__name__}: give "
+            "torch.as_tensor(x)."
+        )
     clean = operator(x)
     noise = normal(clean.shape, generator, clean.dtype, clean.device)
     scale = torch.as_tensor(sigma, dtype=clean.dtype, device=clean.device)

@@ -83,6 +83,8 @@ def test_bad_observations_are_refused_with_the_reason() -> None:
             Observation(y, operator, torch.tensor([[0.1], [bad_one]]))
     with pytest.raises(OperatorError, match=r"y is a ndarray.*torch\.as_tensor"):
         Observation(y.numpy(), operator, 0.1)  # type: ignore[arg-type]
+    with pytest.raises(OperatorError, match=r"tensor.*got ndarray.*torch\.as_tensor"):
+        observe(operator, y.numpy(), 0.1)  # type: ignore[arg-type]
     with pytest.raises(OperatorError, match=r"\(4,\), which does not broadcast"):
         Observation(y, operator, torch.ones(4))
     with pytest.raises(OperatorError, match="does not broadcast"):
