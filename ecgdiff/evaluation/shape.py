@@ -8,6 +8,8 @@ key                                                   quantity                  
 `qrs_ms`, `pr_ms`, `qt_ms`, `qtc_ms`, `axis_deg`      as in `evaluation.morphology`      (1 + m,)
 `r_mv`, `s_mv`, `st_mv`                               the same, in each of `LEADS`       (1 + m, 7)
 `power_mv2`                                           by band, in each unobserved lead   (2, leads)
+`parts`                                               scores by part of the beat, as     by name
+                                                      in `evaluation.beat_parts`
 `failed`                                              why lead I has no beats, if so     a text
 ====================================================  =================================  ==========
 
@@ -24,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgdiff.ecg.leads import LEADS_8, LEADS_12
+from ecgdiff.evaluation.beat_parts import by_part, label
 from ecgdiff.evaluation.morphology import Measures, find_beats, measure
 from ecgdiff.evaluation.spectra import BANDS, band_power, power_spectrum
 from ecgdiff.evaluation.tasks import SAMPLING_RATE, Problem
@@ -93,11 +96,14 @@ def shape(
     found = measure(both, beats, SAMPLING_RATE)
     out: dict[str, Any] = {name: _plain(found[name]) for name in PER_RECORD}
     out |= {name: _plain(found[name][:, _COLUMNS].round(3)) for name in PER_LEAD}
-    frequencies, density = power_spectrum(both[:, ~problem.mask.all(axis=1)], SAMPLING_RATE)
+    lost = both[:, ~problem.mask.all(axis=1)]
+    frequencies, density = power_spectrum(lost, SAMPLING_RATE)
     density = np.stack([density[0], density[1:].mean(axis=0)])
     out["power_mv2"] = {
         name: _plain(band_power(frequencies, density, band)) for name, band in BANDS.items()
     }
+    if (labels := label(truth, beats, SAMPLING_RATE)) is not None:
+        out["parts"] = by_part(lost[1:], lost[0], labels)
     return out if len(beats.peaks) else out | {"failed": _NO_BEATS}
 
 

@@ -1,8 +1,9 @@
 """Tables of the shape of reconstructions from the rows of a run made with `--morphology`.
 
 For each task that observes lead I: intervals and axis, amplitudes lead by lead, regression to the
-mean of R and S amplitudes, and band powers. The functions behind all but the last know no weights,
-so these figures are those of the list of records; the notes say so. What could not be measured is
+mean of R and S amplitudes, band powers, and calibration by part of the beat. The functions behind
+all but the last two know no weights, so these figures are those of the list of records; the notes
+say so. What could not be measured is
 counted, never dropped.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgdiff.evaluation.beat_tables import part_table
 from ecgdiff.evaluation.bootstrap import Statistic, intervals, replicates
 from ecgdiff.evaluation.comonotone import left_out, without
 from ecgdiff.evaluation.journal import Row
@@ -89,7 +91,7 @@ def shape_tables(
         resamples: The number of bootstrap replicates.
 
     Returns:
-        Five tables per task, none if no row has `shape`.
+        Six tables per task, none if no row has `shape`; five if no row has parts of beats.
     """
     out, every = [], rows
     rows = without(rows)
@@ -109,6 +111,8 @@ def shape_tables(
             *(_regression_table(name, found, leads, kind) for kind in _REGRESSED),
             _power_table(task, found),
         ]
+        if (parts := part_table(name, these, resamples)).body:
+            made.append(parts)
         of_task = [row for row in rows if row["task"] == name]
         done = Counter(row["method"] for row in of_task)
         lost = [*lacking(of_task, "shape"), *unfinished(done, listed(header))]
