@@ -313,11 +313,16 @@ def table(result: dict[str, Any]) -> str:
     nominal = 100 * nominal_coverage(0.9, draws)
     return (
         f"{len(result['scored_on'])} records of fold 9, settings chosen on "
-        f"{len(result['tuned_on'])} others of fold 9; {draws} draws, for which calibrated draws "
-        f"fill the 90 % band to {nominal:.1f} %. Errors in mV; beside each CRPS its ratio to the "
-        f"lowest of the task, on the same records. Brackets: 95 % bootstrap interval over "
-        f"patients.\n\n{text}"
+        f"{len(result['tuned_on'])} others of fold 9{_halving(result)}; {draws} draws, for which "
+        f"calibrated draws fill the 90 % band to {nominal:.1f} %. Errors in mV; beside each CRPS "
+        f"its ratio to the lowest of the task, on the same records. Brackets: 95 % bootstrap "
+        f"interval over patients.\n\n{text}"
     )
+
+
+def _halving(result: dict[str, Any]) -> str:
+    halved = result["settings"].get("halve")
+    return " among the better half of those of the budget below" if halved else ""
 
 
 def _order(row: dict[str, Any]) -> tuple[str, bool, float]:

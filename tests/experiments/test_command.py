@@ -18,3 +18,11 @@ def test_the_command_names_no_folder() -> None:
     assert text == (
         "python -m ecgdiff.experiments ecg-budget --root PTBXL_DIR --rows ROWS --tune 8"
     )
+
+
+def test_a_flag_stands_for_itself() -> None:
+    assert command._parser().parse_args(["ecg-budget", "--halve"]).halve is True
+    text = command._command("ecg-budget", {"halve": True, "tune": 8})
+    assert text == "python -m ecgdiff.experiments ecg-budget --halve --tune 8"
+    text = command._command("ecg-budget", {"halve": False, "tune": 8})
+    assert text == "python -m ecgdiff.experiments ecg-budget --tune 8"

@@ -179,7 +179,9 @@ def test_halving_tries_the_better_half_of_what_the_budget_below_tried(
     # At 2 calls CA-DPS can do nothing, so nothing of it was beaten there.
     setting = replace(setting, methods="surrogate,ddnm,cadps", budgets="20,2,8")
     all_of_them = _variants(ecg_budget.run(setting))
-    halved = _variants(ecg_budget.run(replace(setting, halve=True)))
+    result = ecg_budget.run(replace(setting, halve=True))
+    assert "others of fold 9 among the better half of those of the" in ecg_budget.table(result)
+    halved = _variants(result)
     order = [variant for variant, _ in all_of_them["leads", "surrogate", 2]]
     assert len(order) == 3
     kept = {key[1:]: [variant for variant, _ in halved[key]] for key in halved if "leads" in key}
