@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgdiff.evaluation.calibration import coverage
-from ecgdiff.evaluation.delineation import RATE, Beats, delineate, median_beat, upsample
+from ecgdiff.evaluation.delineation import RATE, Beats, marked_beat
 from ecgdiff.evaluation.signal import crps
 
 __all__ = ["PARTS", "by_part", "label"]
@@ -45,12 +45,10 @@ def label(
     Raises:
         ImportError: If neurokit2 is not installed.
     """
-    beat = median_beat(upsample(truth, sampling_rate), beats)
-    if beat is None:
+    found = marked_beat(truth, beats, sampling_rate)
+    if found is None:
         return None
-    marks = delineate(beat, beats.window[0])
-    if np.isnan(marks.qrs_onset + marks.qrs_offset):
-        return None
+    _, marks = found
     ended = not np.isnan(marks.t_offset)
     out = np.full(truth.shape[-1], _NAMES.index("rest") if ended else _UNKNOWN, np.int8)
     # From the one that gives way to the one that stays.

@@ -1,15 +1,14 @@
 """The table of calibration by part of the beat, from rows of a run made with `--morphology`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgdiff.evaluation.beat_parts import PARTS
-from ecgdiff.evaluation.bootstrap import intervals, replicates
 from ecgdiff.evaluation.calibration import nominal_coverage, spread_skill
+from ecgdiff.evaluation.estimates import Estimate, cell, estimates
 from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.tables import Table
 
@@ -57,36 +56,28 @@ def _cells(rows: Sequence[Row], part: str, resamples: int) -> list[str]:
     names = [
         n for n in ("crps", "mse_mean", "variance", *_COLUMNS) if entries[0].get(n) is not None
     ]
-    table = {name: np.array([entry[name] for entry in entries]) for name in names}
-    table["weight"] = np.array([row["weight"] for row in rows], dtype=np.float64)
-    statistic = partial(_figures, table, draws)
-    value = statistic(np.arange(len(rows)))
-    ends = intervals(statistic, replicates([row["patient_id"] for row in rows], resamples))
-    return [
-        _cell(name, float(value[name]), ends[name], draws) if name in value else "-"
-        for name in _COLUMNS
-    ]
+    table = {name: np.array([[entry[name]] for entry in entries]) for name in names}
+    weights = np.array([row["weight"] for row in rows], dtype=np.float64)
+    patients = [row["patient_id"] for row in rows]
+    found = estimates(partial(_figures, table, weights, draws), patients, resamples)
+    return [_cell(found[name], name, draws) if name in found else "-" for name in _COLUMNS]
 
 
-def _figures(table: dict[str, Array], draws: int, at: NDArray[np.intp]) -> dict[str, Array]:
+def _figures(
+    table: Mapping[str, Array], weights: Array, draws: int, at: NDArray[np.intp]
+) -> dict[str, Array]:
     """Averages over records, weighted; spread over skill is a ratio of such averages."""
-    w = table["weight"][at]
-    mean = {name: np.average(x[at], weights=w) for name, x in table.items() if name != "weight"}
-    out: dict[str, Any] = {name: mean[name] for name in _COLUMNS if name in mean}
+    mean = {name: np.average(x[at], axis=0, weights=weights[at]) for name, x in table.items()}
+    out = {name: mean[name] for name in _COLUMNS if name in mean}
     if "variance" in mean:
         # Where nothing is wrong no spread can be compared with it.
-        error = mean["mse_mean"] or np.nan
-        out["spread_skill"] = spread_skill(np.array([mean["variance"]]), np.array([error]), draws)
+        error = np.where(mean["mse_mean"] > 0, mean["mse_mean"], np.nan)
+        out["spread_skill"] = spread_skill(mean["variance"][None], error[None], draws)
     return out
 
 
-def _cell(name: str, value: float, ends: tuple[Array, Array], draws: int) -> str:
-    low, high = map(float, ends)
-    if np.isnan(value):
-        return "-"
+def _cell(found: Estimate, name: str, draws: int) -> str:
     if not name.startswith("coverage"):
-        digits = 2 if name == "spread_skill" else 4
-        return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        return cell(found, 0, ".2f" if name == "spread_skill" else ".4f")
     nominal = 100 * nominal_coverage(int(name.removeprefix("coverage_")) / 100, draws)
-    share = f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{share} (nominal {nominal:.1f})"
+    return f"{cell(found, 0, '.1f', 100)} (nominal {nominal:.1f})"

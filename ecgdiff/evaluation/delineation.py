@@ -35,7 +35,16 @@ from scipy.ndimage import gaussian_filter1d
 
 from ecgdiff.ecg.resampling import resample
 
-__all__ = ["RATE", "Beats", "Marks", "delineate", "find_beats", "median_beat", "upsample"]
+__all__ = [
+    "RATE",
+    "Beats",
+    "Marks",
+    "delineate",
+    "find_beats",
+    "marked_beat",
+    "median_beat",
+    "upsample",
+]
 
 RATE = 500.0  # Hz
 
@@ -160,6 +169,30 @@ def median_beat(signal: _Floats, beats: Beats) -> _Floats | None:
     if len(whole) < _FEWEST:
         return None
     return np.median([signal[..., k - before : k + after] for k in whole], axis=0)
+
+
+def marked_beat(
+    signal: NDArray[np.floating], beats: Beats, sampling_rate: float
+) -> tuple[_Floats, Marks] | None:
+    """Takes the median beat of an ECG and finds the bounds of its waves.
+
+    Arguments:
+        signal: In mV, with shape (leads, time).
+        beats: Where the beats are.
+        sampling_rate: In Hz.
+
+    Returns:
+        The beat at 500 Hz and its marks; None if fewer than 3 beats are complete or its QRS
+        complex has no bounds.
+
+    Raises:
+        ImportError: If neurokit2 is not installed.
+    """
+    beat = median_beat(upsample(signal, sampling_rate), beats)
+    if beat is None:
+        return None
+    marks = delineate(beat, beats.window[0])
+    return None if np.isnan(marks.qrs_onset + marks.qrs_offset) else (beat, marks)
 
 
 def delineate(beat: _Floats, center: int) -> Marks:

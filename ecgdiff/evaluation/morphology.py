@@ -38,15 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgdiff.ecg.leads import LEADS_8, LEADS_12, derive_12
-from ecgdiff.evaluation.delineation import (
-    RATE,
-    Beats,
-    Marks,
-    delineate,
-    find_beats,
-    median_beat,
-    upsample,
-)
+from ecgdiff.evaluation.delineation import RATE, Beats, Marks, find_beats, marked_beat
 
 __all__ = ["TOLERANCE", "Comparison", "Measures", "compare", "errors", "find_beats", "measure"]
 
@@ -93,15 +85,12 @@ def measure(signal_8: NDArray[np.floating], beats: Beats, sampling_rate: float) 
 
 
 def _measure_one(signal: NDArray[np.floating], beats: Beats, rate: float) -> Measures:
-    finite = bool(np.isfinite(signal).all())
-    beat = median_beat(upsample(signal, rate), beats) if finite else None
+    found = marked_beat(signal, beats, rate) if np.isfinite(signal).all() else None
     nothing = {name: np.array(np.nan) for name in _GLOBAL}
     nothing |= {name: np.full(12, np.nan) for name in _PER_LEAD}
-    if beat is None:
+    if found is None:
         return nothing
-    marks = delineate(beat, beats.window[0])
-    if np.isnan(marks.qrs_onset + marks.qrs_offset):
-        return nothing
+    beat, marks = found
     out = _intervals(marks, beats.interval) | _levels(derive_12(beat), marks)
     return nothing | {name: np.asarray(value, np.float64) for name, value in out.items()}
 

@@ -56,7 +56,8 @@ def named_sampler(text: str) -> Sampler:
     if name not in SAMPLERS:
         raise ValueError(f"Unknown sampler {name!r}; there are {', '.join(sorted(SAMPLERS))}.")
     make = _preset(name, preset) if preset else SAMPLERS[name]
-    given = {key: _literal(value) for key, _, value in (p.partition("=") for p in _parts(rest))}
+    pairs = [part.partition("=") for part in rest.split(",") if part]
+    given = {key: _literal(value) for key, _, value in pairs}
     if preset and "std" in inspect.signature(make).parameters and "std" not in given:
         raise ValueError(
             f"The published setting {full!r} has a step size in mV: add std, the millivolts in "
@@ -77,10 +78,6 @@ def _preset(name: str, preset: str) -> Callable[..., Sampler]:
         raise ValueError(f"Unknown published setting {preset!r} of {name!r}; {there_are}.")
     found: Callable[..., Sampler] = getattr(kind, preset)
     return found
-
-
-def _parts(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
 
 
 def _literal(text: str) -> Any:
