@@ -12,8 +12,9 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraint
 demo: .venv/.demo-stamp
 	$(BIN)/ecgdiff demo
 
+# One process per core; the tests of each keep to one thread.
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
 
 lint: .venv/.test-stamp
 	$(BIN)/ruff check .

@@ -17,7 +17,8 @@ ABSENT = f"no PTB-XL: set ECGDIFF_PTBXL to an official-layout folder, or put the
 # Wall-clock limits and random examples would let a loaded machine or an unlucky day decide.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
-torch.set_num_threads(2)
+# Two workers share two cores; a lone process has both.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["intervals", "replicates"]
+__all__ = ["counts", "intervals", "percentiles", "replicates"]
 
 Statistic = Callable[[NDArray[np.intp]], Mapping[str, NDArray[np.float64]]]
 
@@ -45,16 +45,40 @@ def intervals(
         level: The level of the interval.
 
     Returns:
-        The lower and upper end of each named figure. Replicates in which a figure is NaN, as a
+        The lower and upper end of each named figure, as :func:`percentiles` says.
+    """
+    values = [statistic(rows) for rows in resamples]
+    return {name: percentiles(np.stack([v[name] for v in values]), level) for name in values[0]}
+
+
+def counts(resamples: Sequence[NDArray[np.intp]], records: int) -> NDArray[np.intp]:
+    """Counts how often each replicate has each record.
+
+    Arguments:
+        resamples: From :func:`replicates`.
+        records: The number of records.
+
+    Returns:
+        The counts, with shape (replicates, records).
+    """
+    return np.stack([np.bincount(rows, minlength=records) for rows in resamples])
+
+
+def percentiles(
+    values: NDArray[np.float64], level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Computes the ends of an interval from a figure's values in all replicates.
+
+    Arguments:
+        values: The figure, with shape (replicates, ...).
+        level: The level of the interval.
+
+    Returns:
+        The lower and upper end, with shape (...). Replicates in which a figure is NaN, as a
         variance over a single patient drawn again and again, do not count for it; where it always
         is, so are the ends.
     """
-    values = [statistic(rows) for rows in resamples]
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    out = {}
-    for name in values[0]:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "All-NaN slice encountered")
-            low, high = np.nanquantile(np.stack([v[name] for v in values]), tails, axis=0)
-        out[name] = (low, high)
-    return out
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice encountered")
+        low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high

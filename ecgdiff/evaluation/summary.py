@@ -16,9 +16,16 @@ from numpy.typing import NDArray
 
 from ecgdiff.errors import DataError
 from ecgdiff.evaluation.benchmark import LEVELS, Row
-from ecgdiff.evaluation.bootstrap import intervals, replicates
-from ecgdiff.evaluation.calibration import nominal_coverage, spread_skill
+from ecgdiff.evaluation.bootstrap import counts, percentiles, replicates
+from ecgdiff.evaluation.calibration import nominal_coverage
 from ecgdiff.evaluation.journal import failed
+from ecgdiff.evaluation.weighted_scores import (
+    COVERAGES,
+    PER_LEAD,
+    score_table,
+    weighted_mean,
+    weighted_scores,
+)
 
 __all__ = [
     "COLUMNS",
@@ -35,9 +42,6 @@ __all__ = [
 
 Figures = dict[str, Any]
 Array = NDArray[np.float64]
-PER_LEAD = "lead/"
-AVERAGED = ("mae_draw", "mae_mean", "mae_median", "crps", "pearson_draw", "pearson_mean")
-COVERAGES = tuple(f"coverage_{100 * level:.0f}" for level in LEVELS)
 SHARES = ("pearson_draw", "pearson_mean", "explained")
 AMPLITUDES = {"amplitude_ratio": "draws", "amplitude_ratio_mean": "mean of draws"}
 
@@ -108,15 +112,15 @@ def summarize(
     """
     if len(rows) < 2:
         raise DataError(f"A summary needs at least 2 records, got {len(rows)}.")
-    table, w = _table(rows), np.asarray(weights if weights is not None else np.ones(len(rows)))
-
-    def statistic(index: NDArray[np.intp]) -> dict[str, Array]:
-        return _figures({name: values[index] for name, values in table.items()}, w[index])
-
+    table, w = (
+        score_table(rows),
+        np.asarray(weights if weights is not None else np.ones(len(rows))),
+    )
     draws = table["amplitude_draws"].shape[1]
-    value = statistic(np.arange(len(rows)))
-    ends = intervals(statistic, replicates([r["patient_id"] for r in rows], resamples, seed))
-    entries = {name: _entry(v, *ends[name]) for name, v in value.items()}
+    value = {name: v[0] for name, v in weighted_scores(table, w[None]).items()}
+    drawn = replicates([r["patient_id"] for r in rows], resamples, seed)
+    again = weighted_scores(table, w * counts(drawn, len(rows)))
+    entries = {name: _entry(v, *percentiles(again[name])) for name, v in value.items()}
     figures: Figures = {
         "records": len(rows),
         "draws": draws,
@@ -139,53 +143,10 @@ def summarize(
             if name in table
         }
         if all("ranks" in row["scores"] for row in rows):
-            counts = np.array([np.sum(row["scores"]["ranks"], axis=0) for row in rows])
-            shares = _mean(counts / counts.sum(axis=1, keepdims=True), w)
+            tally = np.array([np.sum(row["scores"]["ranks"], axis=0) for row in rows])
+            (shares,) = weighted_mean(tally / tally.sum(axis=1, keepdims=True), w[None])
             figures["ranks"] = [float(f"{share:.5g}") for share in shares]
     return figures
-
-
-def _table(rows: Sequence[Row]) -> dict[str, Array]:
-    """Stacks the scores that all rows have: (records, leads), amplitude_draws has draws, too."""
-    names = [n for n in rows[0]["scores"] if n != "ranks" and all(n in r["scores"] for r in rows)]
-    return {name: np.array([r["scores"][name] for r in rows]) for name in names}
-
-
-def _figures(table: Mapping[str, Array], w: Array) -> dict[str, Array]:
-    """Every score over all leads (no axis) and of each lead (one axis, name prefixed)."""
-    truth, drawn = table["amplitude_true"], table["amplitude_draws"]
-    averaged = [name for name in (*AVERAGED, *COVERAGES) if name in table]
-    lead: dict[str, Array] = {name: _mean(table[name], w) for name in averaged}
-    lead["amplitude_ratio"] = _variance_ratio(drawn, truth, w).mean(axis=0)
-    lead["amplitude_ratio_mean"] = _variance_ratio(table["amplitude_mean"], truth, w)
-    out: dict[str, Array] = {name: values.mean() for name, values in lead.items()}
-    lead["rmse_draw"] = _mean(table["rmse_draw_lead"], w)
-    lead["rmse_mean"] = _mean(np.sqrt(table["mse_mean"]), w)
-    out |= {name: _mean(table[name], w) for name in ("rmse_draw", "rmse_mean")}
-    if "variance_true" in table:
-        error, power = (_mean(table[name], w) for name in ("mse_mean", "variance_true"))
-        lead["explained"] = 1 - error / np.where(power > 0, power, np.nan)
-        out["explained"] = 1 - error.mean() / (power.mean() or np.nan)
-    if "variance" in table:
-        # One weighted record in place of all: spread_skill averages over records.
-        variance, error = (_mean(table[name], w)[None] for name in ("variance", "mse_mean"))
-        m = drawn.shape[1]
-        lead["spread_skill"] = spread_skill(variance, error, m)
-        out["spread_skill"] = spread_skill(variance.mean(1), error.mean(1), m)
-    named = {f"{PER_LEAD}{name}": values for name, values in lead.items()}
-    return {name: np.asarray(values) for name, values in (out | named).items()}
-
-
-def _mean(values: Array, w: Array) -> Array:
-    """The weighted mean over records, the first axis."""
-    return np.tensordot(w, values, axes=1) / w.sum()
-
-
-def _variance_ratio(reconstructed: Array, truth: Array, w: Array) -> Array:
-    """Weighted variance of (records, ..., leads) over that of the truth (records, leads)."""
-    below = _mean(np.square(truth - _mean(truth, w)), w)
-    above = _mean(np.square(reconstructed - _mean(reconstructed, w)), w)
-    return above / np.where(np.ptp(truth, axis=0) > 0, below, np.nan)
 
 
 def _entry(value: Array, low: Array, high: Array) -> list[dict[str, float]]:
