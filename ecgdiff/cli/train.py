@@ -7,6 +7,7 @@ ecgdiff-train-unet fit -c training/unet.yaml --data.root PTBXL_FOLDER
 
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from ecgdiff.lightning.bfloat16 import warn_if_slow
 from ecgdiff.lightning.classifier import StatementClassifier
 from ecgdiff.lightning.datamodule import PTBXLDataModule
 from ecgdiff.lightning.labelled import LabelledPTBXL
@@ -24,6 +25,10 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("trainer.max_steps", "model.total_steps")
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
+
+    def before_fit(self) -> None:
+        """The recipes ask for bfloat16, which some processors do not have."""
+        warn_if_slow(self.trainer)
 
 
 class ClassifierCLI(TrainCLI):
