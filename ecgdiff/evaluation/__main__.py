@@ -4,7 +4,8 @@
 resume file), OUT/rows.parquet (the same, for `table`, `figure` and other programs),
 OUT/first_figures.json and OUT/first_figures.md (all methods of the folder, tasks of the run).
 OUT/run.json says which settings and which list of records the folder is for. `table` and `figure`
-show the rows, `readings` what a classifier reads from them; `list` draws a list of records.
+show the rows, `readings` what a classifier reads from them; `list` draws a list of records. `keep`
+writes small files of finished rows, which `run --known` takes instead of computing them again.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from ecgdiff.errors import DataError, EcgDiffError
 from ecgdiff.evaluation.condition_tables import condition_tables
 from ecgdiff.evaluation.figures import figure
 from ecgdiff.evaluation.journal import Row
+from ecgdiff.evaluation.kept import keep
 from ecgdiff.evaluation.paired_tables import paired_tables
 from ecgdiff.evaluation.parquet import read_header, read_rows
 from ecgdiff.evaluation.reading_figure import figure as reading_figure
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
             _figure,
         ),
         ("readings", "what the classifier of a run reads; adds controls", _read_options, _read),
+        ("keep", "write the rows of a run as small files to go on from", _keep_options, _keep),
         ("list", "draw a list of records", _list_options, _list),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -110,6 +113,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only the samplers, as when tuning them, and the U-Nets named with --unet",
     )
+    add("--known", metavar="FOLDER", help="rows of `keep`, taken instead of computing them again")
     add("--device", default="cpu", help="cpu or cuda")
     add("--out", default="results", help="folder for the results")
 
@@ -151,6 +155,19 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
     add("--resamples", type=_positive, default=1000, help="bootstrap replicates")
     add("--format", choices=["markdown", "latex"], default="markdown")
     add("--out", type=Path, help="folder for readings.json, .html, and .md or .tex")
+
+
+def _keep_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("rows", type=Path, help="the folder of a run, or its rows.parquet")
+    add("--out", required=True, help="the folder for TASK/METHOD.parquet")
+    add(
+        "--method",
+        action="append",
+        default=[],
+        help="only this one; repeat for more (default: all, also those that are quick to compute)",
+    )
+    add("--task", choices=TASKS, help="only this one")
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
@@ -246,6 +263,18 @@ def _rows(args: argparse.Namespace) -> list[Row]:
     if not rows:
         raise DataError(f"{_file(args.rows)} holds no rows of task {args.task}.")
     return rows
+
+
+def _keep(args: argparse.Namespace) -> str:
+    rows = _rows(args)
+    labels = dict.fromkeys(row["method"] for row in rows)
+    if unknown := [name for name in args.method if name not in labels]:
+        raise DataError(
+            f"{_file(args.rows)} holds no rows of {unknown[0]}; it has {', '.join(labels)}."
+        )
+    chosen = [row for row in rows if row["method"] in (args.method or labels)]
+    files = keep(chosen, read_header(_file(args.rows)), args.out)
+    return "\n".join(f"wrote {path}" for path in files)
 
 
 def _list(args: argparse.Namespace) -> str:

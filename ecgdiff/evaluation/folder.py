@@ -23,7 +23,7 @@ try:
 except ImportError:  # a system without such locks
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["begin", "compared", "locked", "write"]
+__all__ = ["begin", "compare", "compared", "joined", "locked", "write"]
 
 Header = dict[str, Any]
 
@@ -77,19 +77,47 @@ def compared(out: Path, header: Mapping[str, Any], rows: Sequence[Row]) -> Heade
     there = _notes(path) if path.exists() else {}
     records, methods = there.pop("records", None), there.pop("methods", None)
     if earlier:
-        _compare(table, earlier["settings"], header["settings"])
-        _compare_lists(table, earlier["records"], header["records"])
+        compare(table, earlier, header)
     if path.exists():
         _compare(path, there, header["settings"])
     if records and records != _identity(header["records"]):
         _refuse(path, records["name"], records["count"], header["records"])
     if not (earlier or records):
         _only_listed(out, rows, header["records"])
+    return joined({**earlier, "methods": methods or _reported(out)}, header)
+
+
+def compare(path: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuses rows of other settings or another list of records.
+
+    Arguments:
+        path: The file of the rows, for the message.
+        there: What they were made with, from the file.
+        now: What the run is.
+
+    Raises:
+        DataError: If the two differ.
+    """
+    _compare(path, there["settings"], now["settings"])
+    _compare_lists(path, there["records"], now["records"])
+
+
+def joined(there: Mapping[str, Any], now: Mapping[str, Any]) -> Header:
+    """Adds to a run the commands, priors and methods of an earlier one.
+
+    Arguments:
+        there: What the earlier run was; it may lack any of them.
+        now: What this run is; where both name something, this one counts.
+    """
+    tasks = dict.fromkeys([*there.get("methods", {}), *now["methods"]])
+    methods = [run.get("methods", {}) for run in (there, now)]
     return {
-        **header,
-        "commands": list(dict.fromkeys([*earlier.get("commands", ()), *header["commands"]])),
-        "priors": {**earlier.get("priors", {}), **header["priors"]},
-        "methods": _merged(methods or _reported(out), header["methods"]),
+        **now,
+        "commands": list(dict.fromkeys([*there.get("commands", ()), *now["commands"]])),
+        "priors": {**there.get("priors", {}), **now["priors"]},
+        "methods": {
+            task: {**methods[0].get(task, {}), **methods[1].get(task, {})} for task in tasks
+        },
     }
 
 
@@ -175,11 +203,6 @@ def _refuse(path: Path, name: str, count: int, now: Mapping[str, Any]) -> None:
         "Weights are those of one list: choose another --out, or give --records the list of the "
         "folder; --limit computes fewer of its records."
     )
-
-
-def _merged(there: Mapping[str, Header], now: Mapping[str, Header]) -> dict[str, Header]:
-    tasks = dict.fromkeys([*there, *now])
-    return {task: {**there.get(task, {}), **now.get(task, {})} for task in tasks}
 
 
 def _reported(out: Path) -> dict[str, Header]:

@@ -64,6 +64,13 @@ class Rows:
             file.flush()
         self.rows.append(row)
 
+    def adopt(self, rows: Sequence[Row]) -> None:
+        """Adds those rows whose task, method and record are not there yet."""
+        there = set(map(_key, self.rows))
+        for row in rows:
+            if _key(row) not in there:
+                self.append(row)
+
     def of(self, task: "Task", method: "Method", settings: "Settings") -> dict[int, Row]:
         """Finds the rows of a task and method by record number.
 
@@ -100,4 +107,8 @@ def incomplete(row: Row) -> bool:
 
 def latest(rows: Sequence[Row]) -> list[Row]:
     """The last row of each task, method and record: what was computed again counts."""
-    return list({(r["task"], r["method"], r["ecg_id"]): r for r in rows}.values())
+    return list({_key(row): row for row in rows}.values())
+
+
+def _key(row: Row) -> tuple[str, str, int]:
+    return row["task"], row["method"], row["ecg_id"]

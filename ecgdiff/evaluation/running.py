@@ -19,12 +19,13 @@ from ecgdiff.data.ptbxl import PTBXL
 from ecgdiff.diffusion.denoiser import EpsDenoiser, NetworkDenoiser
 from ecgdiff.diffusion.inpainting import InpaintingDenoiser
 from ecgdiff.ecg.leads import LEADS_8
-from ecgdiff.errors import EcgDiffError
+from ecgdiff.errors import DataError, EcgDiffError
 from ecgdiff.evaluation.benchmark import Method, Rows, SamplerMethod, Settings, finished, run
 from ecgdiff.evaluation.controls import Controls, Gaussian, Mean, RidgeControl
 from ecgdiff.evaluation.first_figures import markdown, report
-from ecgdiff.evaluation.folder import begin, compared, locked, write
+from ecgdiff.evaluation.folder import begin, compare, compared, joined, locked, write
 from ecgdiff.evaluation.journal import Row, failed, incomplete, latest
+from ecgdiff.evaluation.kept import Kept, known
 from ecgdiff.evaluation.neighbors import Library, Neighbors
 from ecgdiff.evaluation.parquet import require_pyarrow, write_rows
 from ecgdiff.evaluation.records import (
@@ -88,13 +89,16 @@ def evaluate(args: argparse.Namespace) -> str:
     if args.morphology:
         require_neurokit()
     plan, out = _plan(args), Path(args.out)
+    kept = known(args.known) if args.known else []
     with locked(out):
         rows = Rows(out / "first_figures.jsonl")
-        header = compared(out, plan.header, rows.rows)
+        header = compared(out, _with_kept(plan, kept), rows.rows)
         for task in plan.tasks:
             for method in plan.methods[task.name]:
                 rows.of(task, method, plan.settings)  # refuses those of other arguments
         begin(out, header)
+        for _, _, these in kept:
+            rows.adopt(these)
         _compute(args, plan, rows)
         found = _with_records(plan, rows)
         write_rows(out / "rows.parquet", found, header)
@@ -131,6 +135,28 @@ def _plan(args: argparse.Namespace) -> _Plan:
     listed = cases(data, chosen)
     computed = listed[: args.limit]  # all without a limit
     return _Plan(tasks, methods, chosen, listed, computed, settings, reader, header)
+
+
+def _with_kept(plan: _Plan, kept: Sequence[Kept]) -> Mapping[str, Any]:
+    """The header with the methods of kept rows; refuses rows that this run would make anew."""
+    now = {
+        (task.name, method.label): plan.settings.fingerprint(task, method)
+        for task in plan.tasks
+        for method in plan.methods[task.name]
+    }
+    header = plan.header
+    for path, there, rows in kept:
+        compare(path, there, plan.header)
+        header = joined(there, header)
+        if any(
+            r["fingerprint"] != now.get((r["task"], r["method"]), r["fingerprint"]) for r in rows
+        ):
+            raise DataError(
+                f"{path} was made with another model or other arguments than this run's method "
+                "of that name. Delete the file from a copy of the folder to compute its rows "
+                "again, or run the package version that made it."
+            )
+    return header
 
 
 def _methods(
@@ -314,6 +340,7 @@ def _command(args: argparse.Namespace) -> str:
     for name in ("prior", "classifier", "draws", "seed", "noise", "records", "limit", "batch"):
         if getattr(args, name) is not None:
             parts += [f"--{name}", str(getattr(args, name))]
+    parts += ["--known", args.known] if args.known else []
     parts += ["--workers", str(args.workers)] if args.workers > 1 else []
     return shlex.join([*parts, "--device", args.device, "--out", args.out])
 

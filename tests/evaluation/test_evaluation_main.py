@@ -531,3 +531,62 @@ def test_rows_made_before_spectra_were_measured_are_of_another_configuration(
         assert "Choose another --out" in said
         (out / "rows.parquet").unlink(missing_ok=True)
     assert (out / "first_figures.jsonl").read_bytes() == before
+
+
+def test_a_run_goes_on_from_kept_rows(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, kept = (tmp_path / name for name in ("out", "second", "kept"))
+    assert command.main([*arguments, "--limit", "2"]) == 0
+    only = ["--out", str(kept), "--method", "surrogate:steps=2"]
+    assert command.main(["keep", str(first), *only]) == 0
+    assert capsys.readouterr().out.endswith("kept/leads/surrogate_steps=2.parquet\n")
+    made = [r for r in read_rows(first / "rows.parquet") if r["method"] == "surrogate:steps=2"]
+
+    # Another method of another run meets them.
+    mine = [*arguments[:-1], "mmps:steps=2", "--no-controls", "--known", str(kept)]
+    mine[mine.index(str(first))] = str(second)
+    assert command.main(mine) == 0
+    rows = read_rows(second / "rows.parquet")
+    assert [r["method"] for r in rows] == ["surrogate:steps=2"] * 2 + ["mmps:steps=2"] * 3
+    header = read_header(second / "rows.parquet")
+    assert list(header["methods"]["leads"]) == ["surrogate:steps=2", "mmps:steps=2"]
+    said = [c.split("--sampler ")[1].split()[0] for c in header["commands"]]
+    assert said == ["surrogate:steps=2", "mmps:steps=2"]
+    assert f"--known {kept}" in header["commands"][1]
+
+    # The method itself goes on: of three records one is computed, two are taken as they are.
+    same = [*mine, "--sampler", "surrogate:steps=2"]
+    assert command.main(same) == 0
+    rows = [r for r in read_rows(second / "rows.parquet") if r["method"] == "surrogate:steps=2"]
+    assert [r["ecg_id"] for r in rows] == [100, 101, 102]
+    for row, earlier in zip(rows, made, strict=False):
+        assert row["seconds"] == pytest.approx(earlier["seconds"], rel=1e-4)
+        assert "spectra" in earlier
+        assert "spectra" not in row
+    assert "spectra" in rows[2]
+    capsys.readouterr()
+    assert command.main(["table", str(second)]) == 0
+    assert "`surrogate:steps=2`: 2 of 3 made by a run without spectra." in capsys.readouterr().out
+
+
+def test_kept_rows_of_other_settings_are_refused(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([*arguments, "--no-controls"]) == 0
+    kept = str(tmp_path / "kept")
+    assert command.main(["keep", str(tmp_path / "out"), "--out", kept]) == 0
+    assert command.main(["keep", str(tmp_path / "out"), "--out", kept, "--method", "dps"]) == 1
+    assert "holds no rows of dps; it has surrogate:steps=2" in capsys.readouterr().err
+    mine = [*arguments, "--no-controls", "--known", kept]
+    mine[mine.index(str(tmp_path / "out"))] = str(tmp_path / "second")
+    assert command.main([*mine, "--seed", "1"]) == 1
+    assert "surrogate_steps=2.parquet belongs to rows made with other settings" in (
+        capsys.readouterr().err
+    )
+    (path,) = Path(kept).glob("*/*.parquet")
+    rows, header = read_rows(path), read_header(path)
+    write_rows(path, [{**row, "fingerprint": "older"} for row in rows], header)
+    assert command.main(mine) == 1
+    assert "another model or other arguments" in capsys.readouterr().err
+    assert not (tmp_path / "second" / "first_figures.jsonl").exists()
