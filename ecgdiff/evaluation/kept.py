@@ -24,7 +24,7 @@ Kept = tuple[Path, dict[str, Any], list[Row]]
 """A file, what its run was, and its rows."""
 
 _BITS = 13  # of the mantissa: a relative error of 6e-5 at most
-_LEFT_OUT = ("spectra", "weight", "statements")  # the last two belong to the list of records
+_OF_LIST = ("weight", "statements")  # of the list of records: a journal has no use for them
 
 
 def keep(rows: Sequence[Row], header: Mapping[str, Any], out: str | Path) -> list[Path]:
@@ -51,7 +51,7 @@ def keep(rows: Sequence[Row], header: Mapping[str, Any], out: str | Path) -> lis
         path = Path(out) / task / f"{re.sub(r'[^A-Za-z0-9.=-]+', '_', label)}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         methods = {task: {label: header["methods"][task][label]}}
-        slim = [{k: v for k, v in row.items() if k not in _LEFT_OUT} for row in these]
+        slim = [{k: v for k, v in row.items() if k != "spectra"} for row in these]
         about = {**header, "methods": methods}
         write_rows(path, [_rounded(row) for row in slim], about, small=True)
         files.append(path)
@@ -94,5 +94,5 @@ def _rounded(value: Any) -> Any:
 
 def _short(row: Row) -> Row:
     """The row with decimals as short as what they mean, so that a journal stays readable."""
-    text = json.dumps(row)
+    text = json.dumps({key: value for key, value in row.items() if key not in _OF_LIST})
     return dict(json.loads(text, parse_float=lambda digits: float(f"{float(digits):.5g}")))

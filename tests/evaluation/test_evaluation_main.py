@@ -543,6 +543,9 @@ def test_a_run_goes_on_from_kept_rows(
     assert capsys.readouterr().out.endswith("kept/leads/surrogate_steps=2.parquet\n")
     made = [r for r in read_rows(first / "rows.parquet") if r["method"] == "surrogate:steps=2"]
 
+    assert command.main(["table", str(kept / "leads" / "surrogate_steps=2.parquet")]) == 0
+    assert "surrogate:steps=2" in capsys.readouterr().out
+
     # Another method of another run meets them.
     mine = [*arguments[:-1], "mmps:steps=2", "--no-controls", "--known", str(kept)]
     mine[mine.index(str(first))] = str(second)
