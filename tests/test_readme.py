@@ -17,7 +17,13 @@ from ecgdiff.samplers import SAMPLERS, named_sampler
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-DOCUMENTS = (README, ROOT / "CHANGELOG.md", ROOT / "training" / "README.md")
+DOCUMENTS = (
+    README,
+    ROOT / "CHANGELOG.md",
+    ROOT / "training" / "README.md",
+    ROOT / "results" / "README.md",
+    ROOT / "tests" / "crosscheck" / "README.md",
+)
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 

@@ -23,7 +23,10 @@ __all__ = ["filled", "main", "section"]
 MARKED = re.compile(
     r"<!-- figures:begin (?P<path>\S+) -->\n(?P<shown>.*?)<!-- figures:end -->", re.DOTALL
 )
-SHOWN = {k: v for k, v in COLUMNS.items() if k not in ("mae_median", "coverage_50")}
+SHOWN = {
+    name: COLUMNS[name]
+    for name in ("rmse_mean", "crps", "coverage_90", "spread_skill", "amplitude_ratio")
+}
 TITLES = {
     "leads": "**Lead I to twelve leads** (scored: II and V1-V6)",
     "block": "**The missing half of 2.56 s** (scored: all eight leads in the lost half)",
