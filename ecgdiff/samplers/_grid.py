@@ -1,9 +1,8 @@
 """The time grid as an option that all samplers have in common."""
 
-from numbers import Integral
-
 from ecgdiff.diffusion.grids import GridKind, check_grid, time_grid
 from ecgdiff.diffusion.schedule import Schedule
+from ecgdiff.samplers._fields import check_fields
 from ecgdiff.samplers.base import Sampler
 
 __all__ = ["GridSampler"]
@@ -26,12 +25,17 @@ class GridSampler(Sampler):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        if not isinstance(self.steps, Integral):
-            raise ValueError(f"{name} needs a whole number of steps, got {self.steps!r}.")
+        kind = type(self)
+        check_fields(self)
         if self.steps < 2:
-            raise ValueError(f"{name} needs at least 2 steps, got {self.steps}.")
+            raise ValueError(f"{kind.__name__} needs at least 2 steps, got {self.steps}.")
         check_grid(self.grid, self.sigma_min, self.sigma_max)
+        usual = (kind.sigma_min, kind.sigma_max)
+        if self.grid == "uniform" and (self.sigma_min, self.sigma_max) != usual:
+            raise ValueError(
+                'The grid "uniform" takes its levels from the schedule and has no sigma_min or '
+                'sigma_max; choose grid="rho" or "log-snr", or leave them out.'
+            )
 
     def _times(self, schedule: Schedule) -> list[int]:
         """The levels visited, from noisy to clean; 0 follows."""

@@ -66,7 +66,7 @@ class DPS(GridSampler):
             raise ValueError(f"zeta must be finite and not negative, got {self.zeta}.")
 
     @classmethod
-    def ecg(cls, std: float = 1.0) -> "DPS":
+    def ecg(cls, std: float) -> "DPS":
         """The setting published for ECGs: 400 steps, zeta = 1 (gamma = 0.5) for signals in mV.
 
         The norm's gradient has no unit, so zeta is a length in the data's unit. The conversion is
@@ -74,7 +74,7 @@ class DPS(GridSampler):
         shorter, down to zeta = 1 in model units.
 
         Arguments:
-            std: The millivolts in one model unit.
+            std: The millivolts in one model unit, the `scale` of a prior.
         """
         return cls(steps=400, zeta=1.0 / std)
 

@@ -182,14 +182,14 @@ class MGPS(GridSampler):
         return cls(steps=steps, gradient_steps=GRADIENT_STEPS["mixture"], lr=0.1, scale_free=False)
 
     @classmethod
-    def ecg_leads(cls, std: float = 1.0, steps: int = 49) -> "MGPS":
+    def ecg_leads(cls, std: float, steps: int = 49) -> "MGPS":
         """The setting published for lost leads: K = 50, 290 gradient steps, Adam at 0.03 mV.
 
         The authors start the chain by 200 unguided steps and take their midpoints at a fraction of
         t; here it starts from noise like every other, and they are at the fraction of t'.
 
         Arguments:
-            std: The millivolts in one model unit, to convert the published step size.
+            std: The millivolts in one model unit (`scale` of a prior), for the step size.
             steps: The number of levels; the rule is the same for the first and last moves.
         """
         return cls(
@@ -201,7 +201,7 @@ class MGPS(GridSampler):
         )
 
     @classmethod
-    def ecg_block(cls, std: float = 1.0, steps: int = 49) -> "MGPS":
+    def ecg_block(cls, std: float, steps: int = 49) -> "MGPS":
         """The setting published for lost blocks: K = 50, two-stage at every move.
 
         It differs from Algorithm 3 as printed: score form, and a step size of second fits that
@@ -209,7 +209,7 @@ class MGPS(GridSampler):
         fraction of t', not of t as in the authors' ECG code.
 
         Arguments:
-            std: The millivolts in one model unit, to convert the published step sizes.
+            std: The millivolts in one model unit (`scale` of a prior), for the step sizes.
             steps: The number of levels; the rule is the same for the first and last moves.
         """
         return cls(

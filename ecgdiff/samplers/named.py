@@ -38,14 +38,17 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "surrogate": Surrogate,
 }
 
+_SPELLED = {"true": True, "false": False, "none": None}
+
 
 def named_sampler(text: str) -> Sampler:
     """Builds a sampler from "name" or "name:argument=value,...".
 
     Arguments:
         text: A name of :data:`SAMPLERS`, and settings if others than the defaults are wanted;
-            values are Python literals or plain words. "name.preset" takes a published setting
-            instead of the defaults: a class method of the sampler, with its arguments.
+            values are Python literals, true, false, none or plain words. "name.preset" takes a
+            published setting instead of the defaults: a class method of the sampler, with its
+            arguments.
 
     Raises:
         ValueError: If the name, the preset, an argument or its value is unknown, or if a preset
@@ -81,6 +84,8 @@ def _preset(name: str, preset: str) -> Callable[..., Sampler]:
 
 
 def _literal(text: str) -> Any:
+    if text in _SPELLED:
+        return _SPELLED[text]
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -71,11 +71,11 @@ class REDdiff(GridSampler):
                 raise ValueError(f"{name} must be positive and finite, got {value}.")
 
     @classmethod
-    def ecg(cls, std: float = 1.0) -> "REDdiff":
+    def ecg(cls, std: float) -> "REDdiff":
         """The setting published for ECGs: 400 steps of Adam at 0.3 mV, weight 0.05.
 
         Arguments:
-            std: The millivolts in one model unit, to convert the published step size.
+            std: The millivolts in one model unit (`scale` of a prior), for the step size.
         """
         return cls(steps=400, lr=0.3 / std, weight=0.05, obs_weight=1.0)
 

@@ -100,7 +100,7 @@ def test_stated_bias(
 
 def test_settings() -> None:
     assert DPS(steps=7).nfe() == NFE(forward=7, vjp=6)
-    assert DPS.ecg() == DPS(steps=400, zeta=1.0)
+    assert DPS.ecg(1.0) == DPS(steps=400, zeta=1.0)
     assert DPS.ecg(0.25).zeta == pytest.approx(4.0)
     with pytest.raises(ValueError, match="zeta"):
         DPS(zeta=-1.0)

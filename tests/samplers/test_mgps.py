@@ -454,9 +454,9 @@ def test_gradients_are_those_of_the_printed_loss(form: str) -> None:
 
 
 def test_published_numbers_of_gradient_steps() -> None:
-    assert MGPS.ecg_leads().nfe() == NFE(forward=290 + 48 + 1, vjp=290)
+    assert MGPS.ecg_leads(1.0).nfe() == NFE(forward=290 + 48 + 1, vjp=290)
     assert MGPS.ecg_leads(std=0.3).lr == pytest.approx(0.1)
-    assert not MGPS.ecg_leads().scale_free
+    assert not MGPS.ecg_leads(1.0).scale_free
     # 298 moves of (2 + M) calls, 90 of them two-stage with M more, and the first and last one;
     # the first kernel's call is the first one, and after the last move none is needed.
     images = MGPS.images()
@@ -464,7 +464,7 @@ def test_published_numbers_of_gradient_steps() -> None:
     assert replace(images, warm=None).nfe() == NFE(forward=298 * 2 + 1172, vjp=1172)
     # Second fits: M again at every move, and their start.
     fits = 20 * 20 + 28 * 2
-    assert MGPS.ecg_block().nfe() == NFE(forward=2 * fits + 48 + 2, vjp=fits)
+    assert MGPS.ecg_block(1.0).nfe() == NFE(forward=2 * fits + 48 + 2, vjp=fits)
 
 
 @pytest.mark.parametrize(
@@ -514,7 +514,7 @@ def test_published_presets() -> None:
 @pytest.mark.parametrize(
     "sampler",
     [
-        MGPS.ecg_leads(),
+        MGPS.ecg_leads(1.0),
         MGPS.ecg_block(steps=9),
         MGPS.images(steps=9),
         MGPS(5, gradient_steps=0),
