@@ -6,7 +6,8 @@ from ecgdiff.ecg.recording import Recording
 
 __all__ = ["Lost", "lose"]
 
-Lost = Iterable[str | tuple[float, float]] | Mapping[str, Iterable[tuple[float, float]]]
+Block = tuple[float, float]
+Lost = Iterable[str | Block | tuple[str, float, float]] | Mapping[str, Iterable[Block]]
 
 
 def lose(recording: Recording, lost: Lost) -> Recording:
@@ -14,8 +15,8 @@ def lose(recording: Recording, lost: Lost) -> Recording:
 
     Arguments:
         recording: The recording.
-        lost: Lead names, and (start, stop) in seconds for a block lost on all leads; or a mapping
-            from lead names to blocks lost on that lead.
+        lost: Lead names, (start, stop) in seconds for a block lost on all leads, and (lead, start,
+            stop) for one lost on a lead; or a mapping from lead names to blocks lost on that lead.
 
     Raises:
         ValueError: If `lost` is none of these, or names what the recording does not have.
@@ -24,18 +25,27 @@ def lose(recording: Recording, lost: Lost) -> Recording:
         if isinstance(lost, Mapping):
             pairs = {lead: [_block(b) for b in blocks] for lead, blocks in lost.items()}
             return recording.with_lost(lead_blocks=pairs)
-        items = [lost] if isinstance(lost, str) else list(lost)
-        leads = [item for item in items if isinstance(item, str)]
-        stretches = [_block(item) for item in items if not isinstance(item, str)]
+        leads: list[str] = []
+        blocks: list[Block] = []
+        of_leads: dict[str, list[Block]] = {}
+        for item in [lost] if isinstance(lost, str) else lost:
+            if isinstance(item, str):
+                leads.append(item)
+            elif len(item) == 3 and isinstance(item[0], str):
+                of_leads.setdefault(item[0], []).append(_block(item[1:]))
+            else:
+                blocks.append(_block(item))
     except TypeError as error:
         raise ValueError(
-            "lost takes lead names and (start, stop) in seconds, as in ['V1', (3.0, 5.5)], or "
-            f"{{'V1': [(3.0, 5.5)]}}; got {lost!r}."
+            "lost takes lead names, (start, stop) and (lead, start, stop) in seconds, as in "
+            "['V1', (3.0, 5.5), ('V2', 1.0, 2.0)], or a mapping such as {'V1': [(3.0, 5.5)]}; "
+            f"got {lost!r}."
         ) from error
-    return recording.with_lost(leads=leads, blocks=stretches) if items else recording
+    anything = leads or blocks or of_leads
+    return recording.with_lost(leads, blocks, of_leads) if anything else recording
 
 
-def _block(item: object) -> tuple[float, float]:
+def _block(item: object) -> Block:
     if not (isinstance(item, Sequence) and len(item) == 2) or isinstance(item[0], str):
         raise TypeError(f"{item!r} is no block")
     return float(item[0]), float(item[1])

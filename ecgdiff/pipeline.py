@@ -16,9 +16,9 @@ import numpy as np
 from ecgdiff.diffusion.inpainting import NOISE, InpaintingDenoiser
 from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.ecg.preprocess import CUTOFF_HZ
-from ecgdiff.ecg.quality import check
+from ecgdiff.ecg.quality import Finding, check
 from ecgdiff.ecg.recording import Recording
-from ecgdiff.errors import OperatorError
+from ecgdiff.errors import OperatorError, SignalQualityError
 from ecgdiff.lost import Lost, lose
 from ecgdiff.prepare import Noise, Prepared, prepare
 from ecgdiff.prior import Prior, load_prior, needed_prior
@@ -64,15 +64,15 @@ def reconstruct(
         The draws at the prior's rate, in mV, with measured samples as measured.
 
     Raises:
-        SignalQualityError: If the recording fails the quality gate.
+        SignalQualityError: If the recording fails the quality gate, or all of it is synthetic.
         OperatorError: If its leads cannot be used.
+        TypeError: If it is no `Recording`.
         ValueError: If an argument makes no sense.
     """
     if min(draws, batch_size) < 1:
         raise ValueError(f"draws and batch_size must be at least 1, got {draws}, {batch_size}.")
     began = time.perf_counter()
-    report = check(recording := lose(recording, lost))
-    report.raise_for([allow] if isinstance(allow, str) else allow)
+    recording, warnings = _passed(recording, lost, allow)
     method, prior, prepared = _plan(recording, sampler, prior, noise)
     size = {"draws": draws, "batch_size": batch_size}
     seeds = f"{seed}/{_fingerprint(recording)}"
@@ -80,7 +80,7 @@ def reconstruct(
     meta = _origin(prior, method, prepared)
     meta |= {"seed": seed, "seconds": round(time.perf_counter() - began, 2)}
     meta["noise_mv"] = dict(noise) if isinstance(noise, Mapping) else noise
-    meta["warnings"] = [finding.message for finding in report.findings]
+    meta["warnings"] = warnings
     return Reconstruction(
         draws=drawn,
         recording=recording,
@@ -90,6 +90,30 @@ def reconstruct(
         baseline=prepared.baseline_12(),
         meta=meta,
     )
+
+
+def _passed(recording: Recording, lost: Lost, allow: Iterable[str]) -> tuple[Recording, list[str]]:
+    """The recording without what is to be lost, and the quality gate's notes; or its refusal."""
+    if not isinstance(recording, Recording):
+        raise TypeError(
+            f"reconstruct takes a Recording, got a {type(recording).__name__}; read a file with "
+            "ecgdiff.read, or make one of an array: ecgdiff.Recording(signal, rate, leads)."
+        )
+    if set(recording.provenance) == {"synthetic"}:
+        raise SignalQualityError(
+            "All leads of this recording are marked as synthetic: a model drew them, and nothing "
+            "in it was measured. Give the recording that was measured."
+        )
+    given = recording.without_synthetic()
+    report = check((recording := lose(recording, lost)).without_synthetic())
+    report.raise_for([allow] if isinstance(allow, str) else allow)
+    return recording, [f.message for f in report.findings if not _asked_for(f, given)]
+
+
+def _asked_for(finding: Finding, given: Recording) -> bool:
+    """Whether it only says that samples are missing of a lead of which `lost` took them."""
+    whole = finding.lead in given.leads and given.measured[given.leads.index(finding.lead)].all()
+    return bool(finding.name == "non-finite" and whole)
 
 
 def _plan(

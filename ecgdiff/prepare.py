@@ -93,7 +93,7 @@ def prepare(recording: Recording, sampling_rate: float, noise: Noise) -> Prepare
             "out with recording.select(...), or, if you know what a single lead stands for, say "
             "so: recording.with_leads_as('I')."
         )
-    recording = _without_synthetic(recording).resample(sampling_rate)
+    recording = recording.without_synthetic().resample(sampling_rate)
     sigma = _noise_by_lead(noise, recording.leads)
     rows = np.full((len(LEADS_8), recording.n_samples), np.nan)
     spread = np.full(rows.shape, max(sigma.values()), dtype=np.float32)
@@ -138,12 +138,6 @@ def restore(
     rows = np.where(prepared.mask[:, span], prepared.values[:, span], rows)
     rows = rows + prepared.baseline[:, span]
     return derive_12(prepared.rotation.T @ rows).astype(np.float32)
-
-
-def _without_synthetic(recording: Recording) -> Recording:
-    """What earlier draws invented is not evidence: synthetic leads count as lost."""
-    pairs = zip(recording.leads, recording.provenance, strict=True)
-    return recording.with_lost(leads=[lead for lead, word in pairs if word == "synthetic"])
 
 
 def _long_enough(mask: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:

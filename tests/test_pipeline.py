@@ -208,8 +208,30 @@ def test_result_statistics(gaussian: Prior) -> None:
         result.to_recording(5)
 
 
+def test_notes_tell_what_the_user_did_not_ask_for(gaussian: Prior) -> None:
+    recording = ecg(gaussian, 9)
+    asked = run(gaussian, recording, lost=[(3.0, 4.0)])
+    assert not [w for w in asked.meta["warnings"] if "measured for only" in w]
+    gap = recording.with_lost(lead_blocks={"V1": [(3.0, 4.0)]})
+    told = run(gaussian, gap, lost=[(5.0, 6.0)]).meta["warnings"]
+    assert [w.split(" was")[0] for w in told if "measured for only" in w] == ["Lead V1"]
+
+
+def test_what_was_drawn_before_is_not_drawn_from(gaussian: Prior) -> None:
+    recording = ecg(gaussian, 4)
+    words = ("measured", "synthetic", *["measured"] * 10)
+    with pytest.raises(SignalQualityError, match="All leads of this recording are marked"):
+        run(gaussian, replace(recording, provenance=("synthetic",) * 12))
+    # A measured lead that holds nothing does not make up for the others.
+    empty = recording.with_lost(["I"]).select(["I", "II"])
+    with pytest.raises(SignalQualityError, match="Nothing was measured"):
+        run(gaussian, replace(empty, provenance=words[:2]))
+
+
 def test_clear_refusals(gaussian: Prior) -> None:
     recording = ecg(gaussian, 4)
+    with pytest.raises(TypeError, match=r"got a str; read a file with ecgdiff\.read"):
+        reconstruct("watch.csv")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Unknown sampler 'magic'"):
         run(gaussian, recording, sampler="magic")
     with pytest.raises(ValueError, match="at least 1"):
@@ -230,13 +252,19 @@ def test_lose_takes_leads_blocks_and_mappings(gaussian: Prior) -> None:
     assert np.isnan(both.lead("I")).all() and np.isnan(both.lead("II")[100:200]).all()
     one = lose(recording, {"II": [(0.0, 1.0)]})
     assert np.isnan(one.lead("II")[:100]).all() and not np.isnan(one.lead("I")).any()
+    same = lose(recording, [("II", 0.0, 1.0)])
+    np.testing.assert_array_equal(same.signal, one.signal)
+    mixed = lose(recording, ["I", ("II", 0.0, 1.0), (2.0, 3.0), ("II", 3.5, 4.0)])
+    assert np.isnan(mixed.lead("I")).all()
+    lost = np.flatnonzero(np.isnan(mixed.lead("II")))
+    assert lost.tolist() == [*range(100), *range(200, 300), *range(350, 400)]
 
 
 @pytest.mark.parametrize(
     "lost", [(3.0, 5.5), [("V1", "V2")], {"V1": (3, 5)}, 3.0, [(1.0,)], {"V1": 3.0}]
 )
 def test_misunderstood_losses_are_explained(gaussian: Prior, lost: object) -> None:
-    with pytest.raises(ValueError, match=r"lost takes lead names and \(start, stop\)"):
+    with pytest.raises(ValueError, match=r"lost takes lead names, \(start, stop\)"):
         run(gaussian, ecg(gaussian, 4), lost=lost)
 
 

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import ecgdiff
+from ecgdiff.ecg.leads import canonical
 from ecgdiff.errors import EcgDiffError, OperatorError, SignalQualityError
 
 __all__ = ["main"]
+
+USUAL_PRIOR = "inpainting"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -45,7 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     info = commands.add_parser("info", help="print the card of a prior or a classifier")
     card = info.add_mutually_exclusive_group()
-    card.add_argument("--prior", default="default", help="name or checkpoint folder")
+    card.add_argument(
+        "--prior",
+        default=USUAL_PRIOR,
+        help=f"name or checkpoint folder (default: {USUAL_PRIOR}, which reconstruct takes)",
+    )
     card.add_argument("--classifier", help="name or checkpoint folder")
     info.set_defaults(run=_info)
     return parser
@@ -105,8 +112,9 @@ def _add_recording(command: argparse.ArgumentParser) -> None:
         nargs="+",
         type=_lost,
         default=[],
-        metavar="LEAD|START-STOP",
-        help="what to treat as lost: lead names, blocks in seconds such as 3.0-5.5",
+        metavar="LEAD|START-STOP|LEAD:START-STOP",
+        help="what to treat as lost: leads (V1), seconds of all leads (3.0-5.5) or of one "
+        "(V1:3.0-5.5), with spaces between them",
     )
     command.add_argument(
         "--assume-lead",
@@ -139,7 +147,7 @@ def _add_input(command: argparse.ArgumentParser) -> None:
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--draws", type=int, default=10, help="how many ECGs (default 10)")
+    command.add_argument("--draws", type=_count, default=10, help="how many ECGs (default 10)")
     command.add_argument(
         "--sampler",
         default=None,
@@ -152,14 +160,29 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _lost(text: str) -> str | tuple[float, float]:
-    start, dash, stop = text.partition("-")
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _lost(text: str) -> str | tuple[float, float] | tuple[str, float, float]:
+    """A lead, a block of all leads, or a block of one."""
+    name, colon, block = text.rpartition(":")
     try:
-        return (float(start), float(stop)) if dash else text
+        lead = canonical(name) if colon else ""
+        start, dash, stop = block.partition("-")
+        if not (colon or dash):
+            return canonical(text)
+        times = float(start), float(stop)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a lead nor a block such as 3.0-5.5"
+            f"{text!r} is neither a lead (V1) nor seconds (3.0-5.5) nor seconds of a lead "
+            "(V1:3.0-5.5); put spaces between several"
         ) from None
+    if times[0] >= times[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} ends before it begins; write START-STOP")
+    return (lead, *times) if colon else times
 
 
 def _load(options: argparse.Namespace) -> "ecgdiff.Recording":
@@ -175,15 +198,18 @@ def _read(options: argparse.Namespace) -> None:
     from ecgdiff.ecg.quality import check
 
     recording = _load(options)
-    report = check(recording)
+    # What a model drew is not measured, whatever samples the file has.
+    evidence = recording.without_synthetic()
+    report = check(evidence)
     found = {
         "file": str(options.file),
         "leads": list(recording.leads),
         "sampling_rate_hz": recording.sampling_rate,
         "duration_s": recording.duration,
+        "provenance": dict(zip(recording.leads, recording.provenance, strict=True)),
         "measured": {
             lead: float(row.mean())
-            for lead, row in zip(recording.leads, recording.measured, strict=True)
+            for lead, row in zip(recording.leads, evidence.measured, strict=True)
         },
         "refused": report.refused(),
         "findings": [
@@ -199,12 +225,25 @@ def _reconstruct(options: argparse.Namespace) -> None:
 
     check_plotting()
     stem = options.file.stem
+    if options.out.exists() and not options.out.is_dir():
+        raise EcgDiffError(f"--out {options.out} is a file; give a folder for the results.")
     options.out.mkdir(parents=True, exist_ok=True)
     there = [path for path in export_paths(options.out, stem).values() if path.exists()]
     if there and not options.overwrite:
         raise EcgDiffError(f"{there[0]} exists already; give --overwrite, or another --out.")
-    result = _draw(options, _recording(options), **_understood(options))
+    recording = _recording(options)
+    _check_start(options, recording)
+    result = _draw(options, recording, **_understood(options))
     _export(options, result, stem)
+
+
+def _check_start(options: argparse.Namespace, recording: "ecgdiff.Recording") -> None:
+    """Before anything is drawn."""
+    if not 0 <= options.start < recording.duration:
+        raise EcgDiffError(
+            f"--start {options.start:g} lies outside the recording, which lasts "
+            f"{recording.duration:g} s."
+        )
 
 
 def _diagnose(options: argparse.Namespace) -> None:
@@ -249,9 +288,13 @@ def _demo(options: argparse.Namespace) -> None:
     with watch_csv() as path:
         recording = ecgdiff.read(path)
     check_plotting()
+    _check_start(options, recording)
+    truth = load_truth()
     result = _draw(options, recording)
-    _export(options, result, "demo", truth=load_truth())
+    _export(options, result, "demo", truth=truth)
     print(ecgdiff.diagnose(result))
+    print("The same, of the twelve leads that were really measured and that no draw saw:")
+    print(ecgdiff.diagnose(truth))
 
 
 def _draw(
@@ -277,7 +320,11 @@ def _draw(
         )
     for warning in result.meta["warnings"]:
         print(f"ecgdiff: note: {warning}", file=sys.stderr)
+    method, _, _ = str(result.meta["sampler"]).partition("(")
     print(f"ecgdiff: {result}", file=sys.stderr)
+    print(f"ecgdiff: by {method} with the prior {result.meta['prior']}", file=sys.stderr)
+    if "synthetic" not in result.provenance:
+        print("ecgdiff: note: nothing was lost, so all draws are the recording", file=sys.stderr)
     return result
 
 

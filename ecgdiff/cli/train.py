@@ -5,7 +5,14 @@ ecgdiff-train-classifier fit -c training/classifier.yaml --data.root PTBXL_FOLDE
 ecgdiff-train-unet fit -c training/unet.yaml --data.root PTBXL_FOLDER
 """
 
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+try:
+    import jsonargparse  # noqa: F401
+    from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+except ImportError as error:
+    # These are commands: a user without the extra is told, not shown a traceback.
+    raise SystemExit(
+        f"Training needs more packages ({error}): pip install 'ecgdiff[train]'"
+    ) from error
 
 from ecgdiff.lightning.bfloat16 import warn_if_slow
 from ecgdiff.lightning.classifier import StatementClassifier

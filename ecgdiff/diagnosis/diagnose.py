@@ -49,7 +49,7 @@ def diagnose(
         allow: Quality findings of a recording to override, by name.
 
     Raises:
-        OperatorError: If a lead or a sample that the classifier reads is missing.
+        OperatorError: If a lead or a sample that the classifier reads is missing or synthetic.
         SignalQualityError: If a recording fails the quality gate.
         TypeError: If the subject is neither.
         ValueError: If a condition, a rule or the level makes no sense.
@@ -95,11 +95,18 @@ def _shown(
             **{key: subject.meta[key] for key in _ORIGIN if key in subject.meta},
             "warnings": list(subject.meta.get("warnings", ())),
         }
+    pairs = zip(subject.leads, subject.provenance, strict=True)
+    made = [lead for lead, word in pairs if word == "synthetic" and lead in classifier.leads]
+    if made:
+        raise OperatorError(
+            f"Leads {', '.join(made)} are synthetic: a model drew them, and one draw, or the "
+            "median of several, is no evidence. Give diagnose the reconstruction, every draw of "
+            "which is read, or a recording that was measured."
+        )
     report = check(subject)
     report.raise_for([allow] if isinstance(allow, str) else allow)
-    invented = " with synthetic leads" if "synthetic" in subject.provenance else ""
     return iter([_measured(subject, classifier)]), {
-        "read": f"a recording{invented}",
+        "read": "a recording",
         "warnings": [finding.message for finding in report.findings],
     }
 

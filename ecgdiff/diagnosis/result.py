@@ -174,7 +174,9 @@ class Diagnosis:
 
 def _shown(value: float) -> str:
     """Three decimals, or as many as a small number needs to be told from zero."""
-    return f"{value:.3f}" if value >= 0.01 or value < 5e-5 else f"{value:.4f}"
+    if 0 < value < 5e-5:
+        return "<0.0001"
+    return f"{value:.3f}" if value >= 0.01 or value == 0 else f"{value:.4f}"
 
 
 def _number(value: float) -> float | None:

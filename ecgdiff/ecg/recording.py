@@ -69,9 +69,12 @@ class Recording:
 
     def __repr__(self) -> str:
         noun = "lead" if self.n_leads == 1 else "leads"
+        share = 100 * self.without_synthetic().measured.mean()
+        made = " ".join(self._synthetic())
         return (
             f"Recording({self.n_leads} {noun}: {' '.join(self.leads)}; {self.duration:.6g} s at "
-            f"{self.sampling_rate:g} Hz; {100 * self.measured.mean():.4g} % measured)"
+            f"{self.sampling_rate:g} Hz; {share:.4g} % measured"
+            + (f"; synthetic: {made})" if made else ")")
         )
 
     @property
@@ -164,6 +167,15 @@ class Recording:
             for block in stretches:
                 signal[self._row(name), slice(*self._stretch(block))] = np.nan
         return replace(self, signal=signal)
+
+    def without_synthetic(self) -> "Recording":
+        """Returns the recording with its synthetic leads lost: what was drawn is no evidence."""
+        made = self._synthetic()
+        return self.with_lost(leads=made) if made else self
+
+    def _synthetic(self) -> list[str]:
+        pairs = zip(self.leads, self.provenance, strict=True)
+        return [lead for lead, word in pairs if word == "synthetic"]
 
     def with_leads_as(self, lead: str = "I") -> "Recording":
         """Returns a single-lead recording under another name; `meta["renamed_from"]` has the old.

@@ -57,8 +57,9 @@ def ecg(
     """Draws 10 s of an ECG on paper as cardiologists expect it.
 
     Measured samples are black. Synthetic ones are blue, one draw at a time, on the 50 % and 90 %
-    bands of all draws, with a hatched ground and the word SYNTHETIC. NaN is a gap. If one lead
-    alone was measured, it gets a strip too (unless `rhythm` is empty).
+    bands of all draws, with a hatched ground and the word SYNTHETIC (PARTLY SYNTHETIC where a
+    stretch was lost). NaN is a gap. If one lead alone was measured, all or in part, it gets a
+    strip (unless `rhythm` is empty).
 
     Arguments:
         result_or_recording: The reconstruction or recording, in mV.
@@ -102,12 +103,9 @@ def ecg(
 
 
 def _rows(sheet: Sheet, layout: str, rhythm: Sequence[str]) -> Rows:
-    """Returns the rows of the page, with a strip for the only measured lead."""
-    measured = [
-        lead
-        for lead, word in zip(sheet.leads, sheet.provenance, strict=True)
-        if word == "measured"
-    ]
+    """Returns the rows of the page, with a strip for the only lead of which any was measured."""
+    there = np.isfinite(sheet.draws).any(axis=0) & ~sheet.synthetic
+    measured = [lead for lead, row in zip(sheet.leads, there, strict=True) if row.any()]
     only = measured if sheet.reconstructed and len(measured) == 1 and rhythm else []
     return choose_rows(layout, sheet.present, (*rhythm, *only))
 

@@ -61,6 +61,12 @@ def named_sampler(text: str) -> Sampler:
     make = _preset(name, preset) if preset else SAMPLERS[name]
     pairs = [part.partition("=") for part in rest.split(",") if part]
     given = {key: _literal(value) for key, _, value in pairs}
+    known = list(inspect.signature(make).parameters)
+    if unknown := [key for key in given if key not in known]:
+        raise ValueError(
+            f"The sampler {text!r} cannot be built: {full} has no setting {unknown[0]!r}; "
+            + (f"it has {', '.join(known)}." if known else "it has none.")
+        )
     if preset and "std" in inspect.signature(make).parameters and "std" not in given:
         raise ValueError(
             f"The published setting {full!r} has a step size in mV: add std, the millivolts in "

@@ -8,10 +8,12 @@ import pytest
 
 import ecgdiff
 from ecgdiff.classifier import classifier_names
-from ecgdiff.cli.main import main
+from ecgdiff.cli.main import _parser, main
 from ecgdiff.demo import load_truth, watch_csv
 from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.ecg.recording import Recording
+from ecgdiff.prior import needed_prior
+from ecgdiff.samplers import named_sampler
 
 FEW = ["--draws", "2"]
 
@@ -113,6 +115,74 @@ def test_read_says_what_is_there_as_json(capsys: pytest.CaptureFixture[str]) -> 
     found = json.loads(capsys.readouterr().out)
     assert found["leads"] == ["I"] and found["sampling_rate_hz"] == 512.0
     assert found["refused"] is False and found["measured"] == {"I": 1.0}
+    assert found["provenance"] == {"I": "measured"}
+
+
+def test_what_was_drawn_is_no_evidence(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of draws is neither measured, nor reconstructed from, nor read."""
+    recording = ecgdiff.read(demo / "demo_median.hea").select(["II", "V1", "V2"])
+    ecgdiff.write(recording, path := demo / "only_synthetic.npz")
+    assert "0 % measured; synthetic: II V1 V2" in repr(recording)
+    assert main(["read", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["provenance"] == {"II": "synthetic", "V1": "synthetic", "V2": "synthetic"}
+    assert found["measured"] == {"II": 0.0, "V1": 0.0, "V2": 0.0}
+    assert found["refused"] is True
+    for command in (
+        ["reconstruct", str(path), "--out", str(demo / "again")],
+        ["diagnose", str(path)],
+    ):
+        assert main(command) == 3
+        assert "marked as synthetic" in capsys.readouterr().err
+    # Beside a measured lead, those drawn before count as lost.
+    assert main(["diagnose", str(demo / "demo_median.hea"), *FEW]) == 0
+    assert "reconstructing them first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["V1", "3-5.5"], ["V1", (3.0, 5.5)]),
+        (["v2:1-2", "Lead I"], [("V2", 1.0, 2.0), "I"]),
+    ],
+)
+def test_what_is_lost_is_read(words: list[str], meant: list[object]) -> None:
+    options = _parser().parse_args(["diagnose", "x.csv", "--lost", *words])
+    assert options.lost == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--lost", "banana"], "'banana' is neither a lead"),
+        (["--lost", "V1,V2"], "put spaces between several"),
+        (["--lost", "V7:1-2"], "'V7:1-2' is neither"),
+        (["--lost", "V1:3"], "'V1:3' is neither"),
+        (["--lost", "5.5-3.0"], "ends before it begins"),
+        (["--draws", "0"], "'0' is no whole number from 1 on"),
+        (["--draws", "2.5"], "'2.5' is no whole number from 1 on"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_usage_errors(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as usage:
+        main(["diagnose", "x.csv", *words])
+    assert usage.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_nothing_is_drawn_for_a_page_or_a_folder_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with watch_csv() as path:
+        asked = ["reconstruct", str(path), "--out"]
+        assert main([*asked, str(tmp_path / "out"), "--start", "50"]) == 1
+        assert "--start 50 lies outside the recording, which lasts 10 s" in capsys.readouterr().err
+        assert not list((tmp_path / "out").iterdir())
+        assert main([*asked, str(tmp_path / "file")]) == 1
+        assert "is a file; give a folder" in capsys.readouterr().err
 
 
 def test_diagnose_reconstructs_what_is_missing_and_gives_json(
@@ -146,10 +216,16 @@ def test_demo_ends_with_the_conditions(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["demo", "--out", str(tmp_path), *FEW]) == 0
     out = capsys.readouterr().out
     assert out.index("figure: ") < out.index("CRBBB (complete right bundle branch block)")
+    read, true = out.split("The same, of the twelve leads that were really measured")
+    assert "Read from 2 draws of a reconstruction" in read
+    assert "Read from a recording: no interval" in true
 
 
 def test_info_prints_the_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
+    assert "# Prior `inpainting`" in capsys.readouterr().out
+    assert needed_prior(named_sampler("conditional")) == "inpainting"
+    assert main(["info", "--prior", "default"]) == 0
     card = capsys.readouterr().out
     for word in ("PTB-XL", "Total-variance", "esearch use only", "mV"):
         assert word in card

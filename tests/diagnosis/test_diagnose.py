@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import ecgdiff
 from ecgdiff.classifier import Classifier
 from ecgdiff.diagnosis.estimator import StatementEstimator
-from ecgdiff.diagnosis.result import Diagnosis
+from ecgdiff.diagnosis.result import Diagnosis, _shown
 from ecgdiff.ecg.leads import LEADS_8, LEADS_12, derive_12
 from ecgdiff.ecg.preprocess import baseline
 from ecgdiff.ecg.quality import check
@@ -246,10 +246,20 @@ def test_requests_that_make_no_sense_are_explained() -> None:
         ecgdiff.diagnose(recording(), classifier=classifier(), level=90)
 
 
-def test_synthetic_leads_are_named_as_what_was_read() -> None:
+def test_what_a_model_drew_is_not_read_as_a_recording() -> None:
     invented = recording(provenance=("measured",) * 6 + ("synthetic",) * 6)
-    found = ecgdiff.diagnose(invented, classifier=classifier(), conditions="all")
-    assert found.meta["read"] == "a recording with synthetic leads"
+    with pytest.raises(OperatorError, match=r"V1, V2, V3, V4, V5, V6 are synthetic.*no evidence"):
+        ecgdiff.diagnose(invented, classifier=classifier(), conditions="all")
+
+
+def test_small_probabilities_are_told_from_zero() -> None:
+    assert [_shown(v) for v in (0.0, 4e-5, 6e-5, 0.0099, 0.0123)] == [
+        "0.000",
+        "<0.0001",
+        "0.0001",
+        "0.0099",
+        "0.012",
+    ]
 
 
 def test_the_estimator_calibrates_on_other_records() -> None:

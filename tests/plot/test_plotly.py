@@ -148,6 +148,18 @@ def test_lost_block_is_synthetic_and_the_rest_is_black():
     assert "PARTLY" in texts[1]
 
 
+def test_the_only_measured_lead_has_its_strip_though_a_stretch_of_it_is_lost():
+    whole = reconstruction()
+    measured = whole.measured.copy()
+    measured[0, 400:600] = False
+    result = replace(whole, measured=measured, provenance=("synthetic",) * 12)
+    figure = ecg(result)
+    texts = [a.text for a in figure.layout.annotations if a.name == "lead I"]
+    assert len(texts) == 2 and "PARTLY SYNTHETIC" in texts[1]
+    blue = np.asarray(traces(figure, "synthetic")["I"].y)
+    assert np.flatnonzero(np.isfinite(blue)).tolist() == list(range(399, 601))
+
+
 def test_derived_leads_are_black_and_say_so():
     words = ("measured", "measured", *["derived"] * 4, *["measured"] * 6)
     figure = ecg(Recording(signal(), RATE, LEADS_12, provenance=words))
