@@ -59,7 +59,7 @@ def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     space: dict[str, object] = {"__name__": "readme"}
     for number, body in enumerate(code, start=1):
         exec(compile(body.replace("draws=10", "draws=2"), f"README block {number}", "exec"), space)
-    assert {path.name for path in tmp_path.iterdir()} >= {"ecg.html", "ecg_median.hea", "results"}
+    assert {path.name for path in tmp_path.iterdir()} >= {"ecg.html", "ecg_median.hea", "ecgs"}
     assert space["draws"].shape == (2, 12, 1000)  # type: ignore[attr-defined]
     means, x = space["means"], space["x"]
     assert (means(x.sign()) == means(space["truth"])).all()  # type: ignore[attr-defined,operator]

@@ -211,7 +211,7 @@ def test_the_bias_is_what_it_was_measured_to_be(
         allowed = 0.005 + 5 * se
         assert found[key] == pytest.approx(wanted, abs=allowed), expected.reason
         # Both ways: a bias that is gone must not pass for the one that is in the table.
-        assert wanted == 0 or allowed < 0.75 * wanted
+        assert wanted == 0 or allowed < (0.3 if key == "spread" else 0.75 * wanted)
 
 
 class Units(Streams):
@@ -256,10 +256,10 @@ MASKS = tuple(kind for kind in KINDS if kind != "dense")
 # for which observations, and the limit of the covariance's relative error: Conditional errs by
 # the second order of its steps.
 EXACT = {
-    "surrogate": (Surrogate(steps=3), "umn", MASKS, 1e-3),
-    "mmps": (MMPS(3, 2, precondition=True, spread=1.0), "umn", MASKS, 1e-3),
-    "mmps without preconditioner": (MMPS(3, 12, spread=1.0), "umn", ("dense",), 1e-3),
-    "conditional": (Conditional(inflation=1.0), "n", KINDS, 0.05),
+    "surrogate": (Surrogate(steps=3), "umn", MASKS, 1e-4),
+    "mmps": (MMPS(3, 2, precondition=True, spread=1.0), "umn", MASKS, 1e-4),
+    "mmps without preconditioner": (MMPS(3, 12, spread=1.0), "umn", ("dense",), 1e-4),
+    "conditional": (Conditional(inflation=1.0), "n", KINDS, 0.04),
 }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ecgdiff.diffusion import GaussianPrior, Schedule
 from ecgdiff.operators import Observation, Operator
-from ecgdiff.samplers import MGDM, MGPS, Sampler
+from ecgdiff.samplers import DPS, MGDM, MGPS, REDdiff, Sampler
 from ecgdiff.samplers._fit import Kernel, gradient, guided_pull
 from ecgdiff.testing import check_operator, check_sampler
 
@@ -133,7 +133,11 @@ def test_gradients_are_those_of_the_divergence(operator: Operator, form: str) ->
         torch.testing.assert_close(weight @ value.flatten(), derivative)
 
 
-@pytest.mark.parametrize("sampler", [MGPS(steps=4), MGDM(steps=4, denoising_steps=3)])
+@pytest.mark.parametrize(
+    "sampler",
+    [MGPS(steps=4), MGDM(steps=4, denoising_steps=3), DPS(steps=4), REDdiff(steps=4)],
+    ids=lambda sampler: type(sampler).__name__,
+)
 def test_the_contract_holds(sampler: Sampler) -> None:
     for name in ("square", "tanh"):
         observed = observation(name)
