@@ -91,7 +91,7 @@ def prepare(recording: Recording, sampling_rate: float, noise: Noise) -> Prepare
         raise OperatorError(
             f"The recording has the lead {strange[0]!r}, which is none of the twelve. Leave it "
             "out with recording.select(...), or, if you know what a single lead stands for, say "
-            "so: recording.with_leads_as('I')."
+            "so: recording.with_leads_as('I') (--assume-lead I)."
         )
     recording = recording.without_synthetic().resample(sampling_rate)
     sigma = _noise_by_lead(noise, recording.leads)

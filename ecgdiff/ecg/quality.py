@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgdiff.ecg._amplitude import MIN_RANGE_MV, stated_unit, too_large, too_small
+from ecgdiff.ecg._wording import argument
 from ecgdiff.ecg.leads import limb_contradiction
 from ecgdiff.ecg.recording import Recording
 from ecgdiff.errors import SignalQualityError
@@ -38,9 +40,6 @@ NAMES = (
 MIN_FINITE = 0.99  # of a lead that is not lost altogether
 MIN_SECONDS = 2.5  # measured on the best lead
 RATE_HZ = (100.0, 2000.0)
-MAX_MEDIAN_MV = 5.0
-MAX_MV = 20.0
-MIN_RANGE_MV = 0.05  # 1st to 99th percentile of the largest lead
 # A lead is flat where its standard deviation in mV stays below the limit for longer than so many
 # seconds. Quiet TP segments stay below 5 uV for half a second in a tenth of all good records, but
 # neither below 2 uV nor for a whole second.
@@ -54,7 +53,6 @@ BEATS_PER_MINUTE = (25.0, 240.0)
 MIN_POLARITY = -0.1
 
 _BLOCK_S = 0.05
-_SUBSAMPLE = 100_000
 
 
 @dataclass(frozen=True)
@@ -126,21 +124,27 @@ def check(recording: Recording) -> QualityReport:
         The report; `report.raise_for(allow)` refuses what must not be reconstructed.
     """
     findings = [*_extent(recording)]
+    small, unit = too_small(recording), stated_unit(recording)
+    if small:
+        message = small.message + _hint("amplitude")
+        findings.append(Finding("amplitude", None, small.value, small.limit, message))
+    # In a unit a thousand times too small every lead looks flat.
+    factor = (small and small.factor) or 1.0
     good = []
     for name, row in zip(recording.leads, recording.signal, strict=True):
-        found = [*_lead(name, row, recording.sampling_rate)]
+        found = [*_lead(name, row, recording.sampling_rate, unit, factor)]
         findings += found
         if not any(f.severity == "refuse" for f in found) and np.isfinite(row).any():
             good.append(name)
-    findings += _small(recording)
     findings += _limb_leads(recording)
-    if good and not any(f.name in ("sampling-rate", "too-short") for f in findings):
+    unclear = small or any(f.name in ("sampling-rate", "too-short") for f in findings)
+    if good and not unclear:
         findings += _rhythm(recording.select(good))
     return QualityReport(tuple(findings))
 
 
 def _hint(name: str) -> str:
-    return f' Pass allow=("{name}",) to go on all the same.'
+    return f" Pass {argument('allow', (name,))} to go on all the same."
 
 
 def _extent(recording: Recording) -> Iterator[Finding]:
@@ -166,8 +170,10 @@ def _extent(recording: Recording) -> Iterator[Finding]:
         yield Finding("sampling-rate", None, rate, low if rate < low else high, message)
 
 
-def _lead(name: str, row: NDArray[np.float32], rate: float) -> Iterator[Finding]:
-    """All gates on one lead."""
+def _lead(
+    name: str, row: NDArray[np.float32], rate: float, unit: float | None, factor: float
+) -> Iterator[Finding]:
+    """All gates on one lead; `factor` corrects its unit where that is known to be wrong."""
     if np.isinf(row).any():
         bad = int(np.isinf(row).sum())
         message = f"Lead {name} has {bad} infinite samples. Mark missing samples as NaN."
@@ -181,49 +187,16 @@ def _lead(name: str, row: NDArray[np.float32], rate: float) -> Iterator[Finding]
         message = f"Lead {name} was measured for only {100 * fraction:.4g} % of the time."
         yield Finding("non-finite", name, fraction, MIN_FINITE, message, "warn")
     values = row if fraction == 1 else row[measured]
-    yield from _large(name, values)
-    yield from _flat(name, row, rate)
+    yield from _large(name, values, unit)
+    yield from _flat(name, row if factor == 1 else row * np.float32(factor), rate)
     yield from _clipped(name, row, values, rate)
     yield from _step(name, row)
 
 
-def _large(name: str, values: NDArray[np.float32]) -> Iterator[Finding]:
-    largest = float(max(values.max(), -values.min()))
-    # The median is above the limit if half of the samples are; only then it is worth its cost.
-    above = np.count_nonzero(np.abs(values) >= MAX_MEDIAN_MV)
-    high = 2 * above > values.size
-    if not high and largest < MAX_MV:
-        return
-    advice = " This looks like µV read as mV, or an offset that was not removed." + _hint(
-        "amplitude"
-    )
-    if high:
-        median = float(np.median(np.abs(values)))
-        message = (
-            f"The median |value| of lead {name} is {median:.4g} mV, {MAX_MEDIAN_MV:g} or more."
-        )
-        yield Finding("amplitude", name, median, MAX_MEDIAN_MV, message + advice)
-    else:
-        message = f"The largest |value| of lead {name} is {largest:.5g} mV, {MAX_MV:g} or more."
-        yield Finding("amplitude", name, largest, MAX_MV, message + advice)
-
-
-def _small(recording: Recording) -> Iterator[Finding]:
-    ranges = [0.0]
-    for row in recording.signal:
-        some = row[:: max(1, row.size // _SUBSAMPLE)]
-        some = some[np.isfinite(some)]
-        if some.size:
-            low, high = np.percentile(some, (1, 99))
-            ranges.append(float(high) - float(low))
-    # An exact zero is a flat line, which has a gate of its own.
-    if 0 < max(ranges) < MIN_RANGE_MV:
-        message = (
-            f"98 % of the samples of every lead lie within {max(ranges):.3g} mV, less than "
-            f"{MIN_RANGE_MV:g} mV. This looks like V read as mV, or noise."
-        )
-        message += _hint("amplitude")
-        yield Finding("amplitude", None, max(ranges), MIN_RANGE_MV, message)
+def _large(name: str, values: NDArray[np.float32], unit: float | None) -> Iterator[Finding]:
+    if found := too_large(name, values, unit):
+        message = found.message + _hint("amplitude")
+        yield Finding("amplitude", name, found.value, found.limit, message)
 
 
 def _flat(name: str, row: NDArray[np.float32], rate: float) -> Iterator[Finding]:

@@ -185,8 +185,9 @@ class Recording:
         """
         if self.n_leads != 1:
             raise ValueError(
-                f"Only a single-lead recording can be renamed, this one has {self.n_leads} leads: "
-                f"{', '.join(self.leads)}. Select one first."
+                "Only a single-lead recording can be taken for another lead (--assume-lead), this "
+                f"one has {self.n_leads} leads: {', '.join(self.leads)}. Leave it out, or select "
+                "one first."
             )
         name = canonical(lead)
         if name == self.leads[0]:

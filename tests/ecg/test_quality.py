@@ -145,12 +145,66 @@ def test_findings_hold_the_number_and_say_what_to_do(fault):
         assert "allow" not in finding.message
         assert report.refused(allow=NAMES)
     else:
-        assert f'allow=("{name}",)' in finding.message
+        assert f'Pass allow=("{name}",) (--allow {name}) to' in finding.message
         assert not report.refused(allow=names(report, "refuse"))
     with pytest.raises(SignalQualityError, match="not usable") as error:
         report.raise_for()
     assert error.value.report is report
     assert finding.message in str(error.value)
+
+
+BOTH_SMALL = "microvolts stated for millivolts, or millivolts stated for volts?"
+BOTH_LARGE = "millivolts stated for microvolts, or volts stated for millivolts?"
+
+
+@pytest.mark.parametrize(
+    ("factor", "stated", "advice"),
+    [
+        (1e-3, "uV", "About 1000 times too small: were microvolts stated for millivolts?"),
+        (1e-3, "millivolt", "About 1000 times too small: were millivolts stated for volts?"),
+        (1e-3, None, f"About 1000 times too small: were {BOTH_SMALL}"),
+        (1e-6, "µV", "About 1000000 times too small: were microvolts stated for volts?"),
+        (1e3, "mV", "About 1000 times too large: were millivolts stated for microvolts?"),
+        (1e3, "V", "About 1000 times too large: were volts stated for millivolts?"),
+        (1e3, None, f"About 1000 times too large: were {BOTH_LARGE}"),
+        (1e6, None, "About 1000000 times too large: were volts stated for microvolts?"),
+    ],
+)
+def test_a_wrong_unit_is_the_first_finding_and_no_lead_is_flat(factor, stated, advice):
+    good = ecg(5)
+    meta = {"units": (stated,) * 12} if stated else {}
+    recording = Recording(good.signal * factor, good.sampling_rate, LEADS_12, meta=meta)
+    report = check(recording)
+    assert report.findings[0].name == "amplitude"
+    assert advice in report.findings[0].message
+    assert names(report) <= {"amplitude", "step", "limb-leads"}
+
+
+def test_no_unit_is_blamed_that_does_not_explain_the_values():
+    good = ecg(5, leads="I")
+    rate = good.sampling_rate
+    volts = Recording(good.signal / 1000, rate, "I", meta={"units": "V"})
+    offset = Recording(good.signal + 300, rate, "I")
+    spike = good.signal.copy()
+    spike[0, 77] = 20.03
+    quiet = 4 + good.signal / 1000
+    for recording in (volts, offset, Recording(spike, rate, "I"), Recording(quiet, rate, "I")):
+        (finding,) = (f for f in check(recording).findings if f.name == "amplitude")
+        assert "times too" not in finding.message
+        assert "check the" in finding.message
+    assert "flat" in names(check(volts), "refuse")
+    mixed = Recording(good.signal / 1000, rate, "I", meta={"units": ("uV", "mV")})
+    assert BOTH_SMALL in check(mixed).findings[0].message
+    odd = Recording(good.signal / 1000, rate, "I", meta={"units": (1, None)})
+    assert BOTH_SMALL in check(odd).findings[0].message
+
+
+def test_a_lead_that_is_flat_in_any_unit_is_still_found():
+    good = ecg(5, leads=("I", "II"))
+    signal = good.signal / 1000
+    signal[0] = 0
+    report = check(Recording(signal, good.sampling_rate, ("I", "II"), meta={"units": ["uV"]}))
+    assert [(f.name, f.lead) for f in report.findings] == [("amplitude", None), ("flat", "I")]
 
 
 def test_allow_passes_over_names_and_refuses_unknown_ones():

@@ -175,7 +175,7 @@ def test_a_single_lead_can_be_renamed(recording):
     assert renamed.leads == ("I",)
     assert renamed.meta["renamed_from"] == "chest"
     assert chest.with_leads_as("chest") is chest
-    with pytest.raises(ValueError, match="3 leads"):
+    with pytest.raises(ValueError, match=r"\(--assume-lead\), this one has 3 leads"):
         recording.with_leads_as("I")
 
 

@@ -1,7 +1,8 @@
 """What all readers and writers share.
 
 One border for errors, text decoding, units, and files that appear whole. Messages name the file
-and what to do, but never repeat text from the file: a header may hold a person's name.
+and what to do, but do not repeat text from the file: a header may hold a person's name. Only words
+that cannot be one are repeated, see `_csv_cells`.
 """
 
 import codecs
@@ -19,11 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgdiff.ecg._units import known_unit
+from ecgdiff.ecg._wording import argument, capital
 from ecgdiff.ecg.leads import LEADS_12, canonical
 from ecgdiff.ecg.recording import Recording
 from ecgdiff.errors import ReadError
 
 __all__ = [
+    "PASS_RATE",
     "PathLike",
     "assemble",
     "border",
@@ -32,7 +36,7 @@ __all__ = [
     "factors",
     "first_bytes",
     "known_lead",
-    "known_unit",
+    "lead_names",
     "marks",
     "no_infinity",
     "provenance_from",
@@ -42,10 +46,8 @@ __all__ = [
 
 PathLike = str | os.PathLike[str]
 
-_TO_MV = {"v": 1e3, "volt": 1e3, "volts": 1e3, "mv": 1.0, "millivolt": 1.0, "millivolts": 1.0}
-_TO_MV |= {"uv": 1e-3, "microvolt": 1e-3, "microvolts": 1e-3}
-# Unicode has two micro signs, and files use both.
-_MICRO = str.maketrans({"\N{MICRO SIGN}": "u", "\N{GREEK SMALL LETTER MU}": "u"})
+PASS_RATE = f"pass {argument('sampling_rate', 250.0)}, or what it is in Hz"
+
 _MARK = re.compile(r"(synthetic|derived)\s*:\s*(.*)")
 
 
@@ -101,35 +103,34 @@ def decode(data: bytes) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def known_unit(unit: str) -> float | None:
-    """Returns how many mV one of this unit is, or None if it is no voltage we know."""
-    text = unit.strip().translate(_MICRO)
-    # "MV" might be a megavolt.
-    return None if text in ("MV", "Mv") else _TO_MV.get(text.lower())
-
-
 def factors(
-    path: Path, stated: Sequence[str | None], given: str | None
+    path: Path, stated: Sequence[str | None], given: str | None, called: Sequence[str] = ()
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Settles each lead's unit between file and caller: factors to mV, and the units' names."""
+    """Settles each lead's unit between file and caller: factors to mV, and the units' names.
+
+    `called` is what messages call the leads, "signal 1" and so on if nothing is given.
+    """
     if given is not None and known_unit(given) is None:
-        raise ReadError(f"units={given!r} is none of mV, uV, V; pass the one that {path} is in.")
+        raise ReadError(
+            f"{argument('units', given)} is none of mV, uV, V. Pass the one that {path} is in."
+        )
     names = []
-    for number, unit in enumerate(stated, start=1):
+    for number, unit in enumerate(stated):
+        what = called[number] if called else f"signal {number + 1}"
         if unit is None and given is None:
             raise ReadError(
-                f"{path} does not state the unit of signal {number}. Pass units='mV' (or 'uV', "
-                "'V')."
+                f"{path} does not state the unit of {what}. Pass {argument('units', 'mV')}, or "
+                "whichever of mV, uV and V it is."
             )
         if unit is not None and known_unit(unit) is None:
             raise ReadError(
-                f"The unit of signal {number} in {path} is none of mV, uV, V, so it is no ECG. "
-                "Remove the signal or convert it."
+                f"The unit of {what} in {path} is none of mV, uV, V, so it is no ECG. Remove it "
+                "or convert it."
             )
         if unit is not None and given is not None and known_unit(unit) != known_unit(given):
             raise ReadError(
-                f"{path} states {unit} for signal {number}, but units={given!r} was passed. Leave "
-                "units out, or correct the file."
+                f"{path} states {unit} for {what}, but {argument('units', given)} was passed. "
+                "Leave it out, or correct the file."
             )
         names.append(unit or given or "")
     return np.array([known_unit(name) or math.nan for name in names]), tuple(names)
@@ -137,17 +138,20 @@ def factors(
 
 def settled_rate(path: Path, stated: float | None, given: float | None) -> float:
     """Settles the sampling rate in Hz between file and caller."""
-    for rate, source in ((stated, "stated in the file"), (given, "passed as sampling_rate")):
+    for rate, source in (
+        (stated, "stated in the file"),
+        (given, "passed as sampling_rate (--sampling-rate)"),
+    ):
         if rate is not None and not (math.isfinite(rate) and rate > 0):
             raise ReadError(f"The rate {source} for {path} is {rate!r} Hz; it must be positive.")
     if stated is not None and given is not None and not math.isclose(stated, given, rel_tol=1e-6):
         raise ReadError(
-            f"{path} states {stated:.9g} Hz, but sampling_rate={given:.9g} was passed. Leave "
-            "sampling_rate out, or correct the file."
+            f"{path} states {stated:.9g} Hz, but {argument('sampling_rate', given)} was passed. "
+            "Leave it out, or correct the file."
         )
     rate = given if stated is None else stated
     if rate is None:
-        raise ReadError(f"{path} does not state its sampling rate. Pass sampling_rate=... in Hz.")
+        raise ReadError(f"{path} does not state its sampling rate. {capital(PASS_RATE)}.")
     return float(rate)
 
 
@@ -187,6 +191,36 @@ def marks(recording: Recording) -> list[str]:
     return comments
 
 
+def lead_names(
+    path: Path, stated: Sequence[str], given: Sequence[str] | None, called: Sequence[str]
+) -> tuple[str, ...]:
+    """Settles the leads' names between file and caller; `called` is as for `factors`."""
+    names = list(stated) if given is None else [given] if isinstance(given, str) else list(given)
+    example = argument("leads", ("I", "II")[: len(called)])
+    if len(names) != len(called):
+        raise ReadError(
+            f"{path} has {len(called)} signals, but leads (--leads) names {len(names)}. Name "
+            f"each in the order of the file, as in {example}."
+        )
+    leads: list[str] = []
+    for name, what in zip(names, called, strict=True):
+        lead = known_lead(name)
+        if lead is None:
+            whose = f"of {what} in {path}" if given is None else f"passed for {what} of {path}"
+            raise ReadError(
+                f"The name {whose} is none of {', '.join(LEADS_12)}, chest. Remove it if it "
+                f"is no lead; if it is, pass {example} or whichever they are, in the order of "
+                "the file."
+            )
+        if lead in leads:
+            raise ReadError(
+                f"{path} has lead {lead} more than once. Remove one, or name each, as in "
+                f"{example}."
+            )
+        leads.append(lead)
+    return tuple(leads)
+
+
 def assemble(
     path: Path,
     signal: NDArray[Any],
@@ -199,26 +233,13 @@ def assemble(
     meta: Mapping[str, Any],
 ) -> Recording:
     """Checks what a file or the caller says about the leads and makes the recording."""
-    names = list(stated) if given is None else [given] if isinstance(given, str) else list(given)
-    if len(names) != len(signal):
-        raise ReadError(f"{path} has {len(signal)} signals, but leads names {len(names)}.")
-    leads = [known_lead(name) for name in names]
-    for number, lead in enumerate(leads, start=1):
-        if lead is None:
-            raise ReadError(
-                f"The name of signal {number} of {len(leads)} in {path} is none of "
-                f"{', '.join(LEADS_12)}, chest. "
-                'Pass leads=("I",) or whichever they are, in the order of the file.'
-            )
-        if leads.index(lead) != number - 1:
-            raise ReadError(
-                f"{path} has lead {lead} more than once. Remove one, or name them with leads=."
-            )
+    called = [f"signal {k + 1} of {len(signal)}" for k in range(len(signal))]
+    leads = lead_names(path, stated, given, called)
     no_infinity(signal, f"{path} holds infinite values. Missing samples must be NaN.")
     return Recording(
         signal=signal,
         sampling_rate=rate,
-        leads=tuple(lead for lead in leads if lead is not None),
+        leads=leads,
         provenance=tuple(provenance),
         start=start,
         meta=meta,

@@ -43,8 +43,11 @@ _FIRST_YEAR = 2018
 
 def looks_like_apple(lines: Sequence[str]) -> bool:
     """Tells from the first lines of a text whether it is laid out as an Apple Watch ECG."""
-    header, _ = _split(lines)
+    header, samples = _split(lines)
     if any(line.startswith("#") for line in header) or len(header) < 4:
+        return False
+    # Another CSV file may have a row of units, but its rows of numbers begin with a number.
+    if not samples and any(_NUMBER.fullmatch(line.partition(",")[0].strip()) for line in header):
         return False
     return any(_RATE.fullmatch(_value(line)) or _UNIT.fullmatch(_value(line)) for line in header)
 
@@ -84,7 +87,7 @@ def read_apple(
         unit_row = max((row for row, v in enumerate(values) if _UNIT.fullmatch(v)), default=None)
         _refuse_swallowed(path, header, unit_row)
         stated = None if unit_row is None else values[unit_row]
-        scale, names = _border.factors(path, [stated], units)
+        scale, names = _border.factors(path, [stated], units, ["its signal"])
         rate = _border.settled_rate(path, _rate(path, values), sampling_rate)
         lead = (_value(header[unit_row - 1]).split() or [""])[-1] if unit_row else ""
         return _border.assemble(

@@ -6,25 +6,26 @@ r"""CSV: one column per lead below a header row of lead names, optionally with a
     0.013,0.104
 
 Rate and units are never guessed. The rate is stated as above, or follows from a time column that
-states its unit (`time_s`, `time (ms)`), or is passed. Units stand in the header row (`I (mV)`,
-`I_uV`), in a line `# units: mV`, or are passed. Commas, semicolons and tabs separate columns; with
-the latter two a decimal comma may be used. An empty cell or `nan` is a missing sample. Lines `#
-synthetic: V1 V2` and `# derived: III` mark leads.
+states its unit (`time_s`, `time (ms)`), or is passed; a time column without unit must fit the rate
+in s, ms or us. Units stand in the header row (`I (mV)`, `I_uV`), in a line `# units: mV`, or are
+passed. Commas, semicolons and tabs separate columns; with the latter two a decimal comma may be
+used. An empty cell or `nan` is a missing sample. Lines `# synthetic: V1 V2` and `# derived: III`
+mark leads. Messages count rows from the first below the header.
 """
 
 import csv
-import math
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgdiff.ecg._wording import capital
 from ecgdiff.ecg.io import _border
+from ecgdiff.ecg.io._csv_cells import is_date, is_number, is_short, number
+from ecgdiff.ecg.io._csv_layout import Layout, check_columns, read_layout
+from ecgdiff.ecg.io._times import rate_of
 from ecgdiff.ecg.recording import Recording
 from ecgdiff.errors import ReadError
 
@@ -32,27 +33,7 @@ __all__ = ["read_csv"]
 
 MAX_BYTES = 1 << 30
 _ROWS = 4096  # rows turned into float32 at a time
-_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
-_COMMENT = re.compile(r"#\s*([A-Za-z_ ]+?)\s*[:=]\s*(.*)")
-_RATE = re.compile(r"([0-9]+(?:[.,][0-9]+)?)\s*(?:hz|hertz)?", re.IGNORECASE)
-_NAMED = re.compile(r"(?P<name>[^()\[\]]*?)\s*[(\[]\s*(?P<unit>[^()\[\]]*?)\s*[)\]]")
-_SUFFIXED = re.compile(r"(?P<name>.+)_(?P<unit>([mu\u00b5\u03bc]?v)|([mu\u00b5\u03bc]?s))", re.I)
-_TIME = {"t", "time", "timestamp"}
-_SECONDS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6}
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What the lines above the numbers say."""
-
-    delimiter: str
-    names: tuple[str, ...]  # of the lead columns
-    units: tuple[str | None, ...]  # of the lead columns
-    columns: int
-    time: int | None  # the time column
-    second: float | None  # its unit in seconds
-    rate: float | None
-    comments: tuple[str, ...]
+_PEEK = 64  # rows among which there must be one of numbers
 
 
 def read_csv(
@@ -88,122 +69,85 @@ def read_csv(
             raise ReadError(f"{path} is not text. Pass a WFDB, NPZ or CSV file.")
         with path.open(encoding=_border.encoding(head), errors="replace", newline="") as file:
             lines = iter(file)
-            layout, first = _layout(path, lines, leads)
-            scale, names = _border.factors(path, layout.units, units)
+            layout, first = read_layout(path, lines, leads)
+            first += islice(lines, _PEEK)
+            _check_first_rows(path, first, layout)
+            names, second = check_columns(path, layout, leads)
+            called = [layout.called(k) for k in layout.leads]
+            stated = [layout.units[k] for k in layout.leads]
+            scale, known = _border.factors(path, stated, units, called)
             rows = csv.reader(chain(first, lines), delimiter=layout.delimiter, strict=True)
             signal, time = _table(path, rows, layout, scale)
-        stated = layout.rate if time is None else _rate_from(path, time, layout)
+        own = [layout.names[k] for k in layout.leads]
         return _border.assemble(
             path,
             signal,
-            _border.settled_rate(path, stated, sampling_rate),
-            layout.names,
-            leads,
-            provenance=_border.provenance_from(path, layout.comments, layout.names),
-            meta={"format": "csv", "units": names},
+            _rate(path, layout, time, second, sampling_rate),
+            names,
+            None,
+            provenance=_border.provenance_from(path, layout.comments, own),
+            meta={"format": "csv", "units": known},
         )
 
 
-def _layout(
-    path: Path, lines: Iterator[str], leads: Sequence[str] | None
-) -> tuple[_Layout, list[str]]:
-    """Reads the comments and the header row; hands back the row if it already holds numbers."""
-    comments: list[str] = []
-    for line in lines:
-        if line.startswith("#"):
-            comments.append(line.strip())
-        elif line.strip():
-            break
-    else:
+def _check_first_rows(path: Path, lines: Sequence[str], layout: Layout) -> None:
+    """Refuses text that is no table of numbers, before anything is said of its columns."""
+    reader = csv.reader(lines, delimiter=layout.delimiter)
+    rows = [(k, row) for k, row in enumerate(reader, start=1) if "".join(row).strip()]
+    if not rows:
+        return
+    if not any(_has_numbers(row, layout) for _, row in rows):
         raise ReadError(
-            f"{path} has no rows. It needs a header row of lead names and rows of numbers."
+            f"{path} has no rows of numbers separated by commas, semicolons or tabs. Read are "
+            "WFDB, NPZ, Apple Watch CSV, and CSV with a header row such as 'I (mV),II (mV)'."
         )
-    delimiter = next((mark for mark in ";\t" if mark in line), ",")
-    cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
-    said = {m[1].strip().lower(): m[2].strip() for text in comments if (m := _COMMENT.match(text))}
-    numbers = all(_NUMBER.fullmatch(cell) or cell.lower() in ("", "nan") for cell in cells)
-    if numbers:
-        if leads is None:
-            raise ReadError(
-                f"{path} has no header row of lead names. Pass leads=..., sampling_rate=... and "
-                "units=...."
-            )
-        names = [leads] if isinstance(leads, str) else leads
-        cells = list(names) if len(names) == len(cells) else cells
-    return _columns(path, cells, said, delimiter, comments), [line] if numbers else []
+    where, row = rows[0]
+    text = "".join(row)
+    if all(row) and not any(map(is_number, row)) and not any(map(str.isdigit, text)):
+        raise ReadError(
+            f"Row {where} below the header of {path} holds no number. Keep one header row, such "
+            "as 'I (mV),II (mV)'."
+        )
+    _values(path, where, row, layout, set())
 
 
-def _columns(
-    path: Path, cells: list[str], said: dict[str, str], delimiter: str, comments: list[str]
-) -> _Layout:
-    parts = [_cell(cell) for cell in cells]
-    times = [k for k, (name, _) in enumerate(parts) if name.lower() in _TIME]
-    if len(times) > 1:
-        raise ReadError(f"{path} has {len(times)} time columns. Keep one.")
-    time = times[0] if times else None
-    signals = [part for k, part in enumerate(parts) if k != time]
-    if not signals:
-        raise ReadError(f"{path} has no column besides time. Add one per lead.")
-    rate = _RATE.fullmatch(said["sampling_rate"]) if "sampling_rate" in said else None
-    if "sampling_rate" in said and rate is None:
-        raise ReadError(f"The line '# sampling_rate: ...' of {path} holds no number of Hz.")
-    return _Layout(
-        delimiter=delimiter,
-        names=tuple(name for name, _ in signals),
-        units=tuple(unit or said.get("units") for _, unit in signals),
-        columns=len(cells),
-        time=time,
-        second=None if time is None else _second(path, parts[time][1]),
-        rate=None if rate is None else float(rate[1].replace(",", ".")),
-        comments=tuple(text.lstrip("# ") for text in comments),
-    )
-
-
-def _cell(cell: str) -> tuple[str, str | None]:
-    """Parts `I (mV)`, `I [mV]` or `I_mV` into name and unit."""
-    match = _NAMED.fullmatch(cell) or _SUFFIXED.fullmatch(cell)
-    return (match["name"].strip(), match["unit"].strip()) if match else (cell, None)
-
-
-def _second(path: Path, unit: str | None) -> float | None:
-    if unit is None:
-        return None
-    if unit.lower() not in _SECONDS:
-        raise ReadError(f"The unit of the time column in {path} is none of s, ms, us. Correct it.")
-    return _SECONDS[unit.lower()]
+def _has_numbers(row: list[str], layout: Layout) -> bool:
+    """Whether a row has a number, and as many cells as the header or mostly numbers."""
+    filled = [is_number(cell) for cell in row if cell.strip()]
+    return any(filled) and (len(row) == len(layout.names) or 2 * sum(filled) > len(filled))
 
 
 def _table(
-    path: Path, rows: Iterator[list[str]], layout: _Layout, scale: NDArray[np.float64]
+    path: Path, rows: Iterator[list[str]], layout: Layout, scale: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
     """Reads the numbers into (leads, time) in mV, and the time column as it stands."""
     signals: list[NDArray[np.float32]] = []
     times: list[NDArray[np.float64]] = []
-    for block in _blocks(path, rows, layout.columns):
+    for block in _blocks(path, rows, layout):
         if layout.time is not None:
             times.append(block[:, layout.time])
-            block = np.delete(block, layout.time, axis=1)
-        signals.append((block * scale).T.astype(np.float32))
+        signals.append((block[:, layout.leads] * scale).T.astype(np.float32))
     if not signals:
         raise ReadError(f"{path} has no rows of numbers below its header. It may be cut off.")
     return np.concatenate(signals, axis=1), np.concatenate(times) if times else None
 
 
-def _blocks(path: Path, rows: Iterator[list[str]], columns: int) -> Iterator[NDArray[np.float64]]:
+def _blocks(
+    path: Path, rows: Iterator[list[str]], layout: Layout
+) -> Iterator[NDArray[np.float64]]:
     block: list[list[float]] = []
     seen: set[str] = set()
     blank: int | None = None
-    for number, row in enumerate(rows, start=1):
-        if not row or (columns > 1 and not "".join(row).strip()):
-            blank = blank or number
+    for where, row in enumerate(rows, start=1):
+        if not row or (len(layout.names) > 1 and not "".join(row).strip()):
+            blank = blank or where
             continue
-        if blank is not None or len(row) != columns:
+        if blank is not None:
             raise ReadError(
-                f"Row {blank or number} of numbers in {path} does not have {columns} cells, as "
-                "the header has. Correct the row, or write decimal points if commas separate the "
-                "columns."
+                f"Row {blank} of {path} is blank, but more rows follow. Remove it, or write nan "
+                "in its cells."
             )
-        block.append([_number(path, number, cell, seen) for cell in row])
+        block.append(_values(path, where, row, layout, seen))
         if len(block) == _ROWS:
             yield np.array(block)
             block = []
@@ -211,37 +155,54 @@ def _blocks(path: Path, rows: Iterator[list[str]], columns: int) -> Iterator[NDA
         yield np.array(block)
 
 
-def _number(path: Path, row: int, cell: str, seen: set[str]) -> float:
-    text = cell.strip()
-    if text.lower() in ("", "nan"):
-        return math.nan
-    seen.update(mark for mark in ".," if mark in text)
-    if not _NUMBER.fullmatch(text) or len(seen) > 1:
+def _values(path: Path, where: int, row: list[str], layout: Layout, seen: set[str]) -> list[float]:
+    columns = len(layout.names)
+    if len(row) != columns:
         raise ReadError(
-            f"Row {row} of numbers in {path} holds something that is no plain number, or mixes "
-            "'.' and ',' as decimal marks. Leave missing samples empty and do not group digits."
+            f"Row {where} of {path} has {len(row)} cells, the header {columns}. Correct the row, "
+            "or write decimal points if commas separate the columns."
         )
-    return float(text.replace(",", "."))
+    values = [value for cell in row if (value := number(cell, seen)) is not None]
+    if len(values) < columns:
+        raise ReadError(_no_number(path, where, row, layout))
+    if len(seen) > 1:
+        raise ReadError(
+            f"{path} mixes '.' and ',' as decimal marks, at the latest in row {where}. Write one "
+            "of them, and do not group digits."
+        )
+    return values
 
 
-def _rate_from(path: Path, time: NDArray[Any], layout: _Layout) -> float | None:
-    """The rate in Hz of evenly spaced times, after checking that they are."""
-    steps = len(time) - 1
-    span = float(time[-1] - time[0])
-    if steps < 1 or not span > 0:  # also catches NaN
-        raise ReadError(f"The time column of {path} does not increase. Correct or remove it.")
-    late = np.abs((time - time[0]) * (steps / span) - np.arange(len(time)))
-    if not late.max() < 0.5:
-        raise ReadError(
-            f"The times in {path} are not evenly spaced: row {int(np.nanargmax(late)) + 1} is "
-            f"{float(np.nanmax(late)):.3g} samples off. Fill gaps with empty cells."
+def _no_number(path: Path, where: int, row: list[str], layout: Layout) -> str:
+    """Says of the first cell that is no number what it is, and what to do."""
+    column, cell = next((k, cell) for k, cell in enumerate(row) if number(cell, set()) is None)
+    called = layout.called(column)
+    place = f"{capital(called)}, row {where} of {path}"
+    if column == layout.time or is_date(cell):
+        what = "a date or time of day" if is_date(cell) else "no number"
+        return (
+            f"{place} holds {what}. Times must be numbers in s, ms or us; write them so, or "
+            f"remove the column and {_border.PASS_RATE}."
         )
-    if layout.second is None:
-        return layout.rate
-    # Decimal times in binary leave noise in the last digits.
-    rate = float(f"{steps / (span * layout.second):.9g}")
-    if layout.rate is not None and not math.isclose(rate, layout.rate, rel_tol=1e-3):
-        raise ReadError(
-            f"{path} states {layout.rate:g} Hz, but its times are {rate:g} Hz apart. Correct one."
-        )
-    return rate if layout.rate is None else layout.rate
+    advice = "Leave missing samples empty and do not group digits."
+    if _border.known_lead(layout.names[column]) is None:
+        advice = f"Remove columns that are no leads. {advice}"
+    what = f": {cell.strip()!r} is no number" if is_short(cell) else " holds no number"
+    return f"{place}{what}. {advice}"
+
+
+def _rate(
+    path: Path,
+    layout: Layout,
+    time: NDArray[np.float64] | None,
+    second: float | None,
+    given: float | None,
+) -> float:
+    """Settles the rate between the file's line, its times and the caller."""
+    stated = layout.rate
+    if time is not None and layout.time is not None:
+        known = stated
+        if second is None and not (stated is None and given is None):
+            known = _border.settled_rate(path, stated, given)
+        stated = rate_of(path, layout.called(layout.time), time, second, known)
+    return _border.settled_rate(path, stated, given)

@@ -59,7 +59,7 @@ def read_npz(
                 f"The signal in {path} has shape {signal.shape} and dtype {signal.dtype}; it must "
                 "be real numbers of shape (leads, time)."
             )
-        scale, names = _border.factors(path, stated, units)
+        scale, names = _border.factors(path, stated, units, ["its signal"])
         if scale[0] != 1.0:
             signal = signal * scale[0]
         provenance = _words(arrays["provenance"])

@@ -86,7 +86,7 @@ def test_other_dtypes_and_units(file, dtype):
 
 
 def test_units_may_be_passed(file):
-    with pytest.raises(ReadError, match="units='mV'"):
+    with pytest.raises(ReadError, match=r'units="mV" \(--units mV\)'):
         read(file(units=None))
     assert read(file(units=None), units="V").signal[1, 0] == 1000
 
@@ -103,7 +103,7 @@ def test_units_may_be_passed(file):
         ({"provenance": np.array(["measured", "real"])}, "damaged"),
         ({"leads": np.array(["I", "I"])}, "more than once"),
         ({"leads": np.array(["I", "Q"])}, "signal 2 of 2"),
-        ({"leads": np.array(["I"])}, "leads names 1"),
+        ({"leads": np.array(["I"])}, r"leads \(--leads\) names 1"),
         ({"leads": np.array(["I", "V1"], object)}, "pickled"),
         ({"signal": np.array([[object()]])}, "pickled"),
         ({"signal": np.zeros(3)}, "shape"),

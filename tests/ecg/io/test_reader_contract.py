@@ -32,7 +32,7 @@ UNREADABLE = {
     "data.gz": (b"\x1f\x8b\x08" + bytes(100), "gzip"),
     "lonely.dat": (bytes(range(1, 200)), "no header beside it"),
     "noise.bin": (bytes(range(256)) * 4, "not text"),
-    "prose.txt": (b"Dear Dr. Mustermann,\nplease find the ECG attached.\n", ""),
+    "prose.txt": (b"Dear Dr. Mustermann,\nplease find the ECG attached.\n", "no rows of numbers"),
     "empty.csv": (b"", "0 bytes"),
     "export.zip": (b"PK\x05\x06" + bytes(18), "unpack the ECG first"),
     "cut.zip": (b"PK\x03\x04" + bytes(10), "damaged"),
