@@ -61,10 +61,14 @@ def ground(page: Page, sheet: Sheet) -> Trace:
 
 def bands(page: Page, sheet: Sheet) -> list[Trace]:
     """Returns the pointwise 90 % and 50 % bands of the draws where samples are synthetic."""
-    traces = []
+    traces, widest = [], 1.0
     count = sheet.draws.shape[0]
     for name, (low, high, opacity) in BANDS.items():
-        polygons = []
+        # The extreme draws are the widest band that so few draws can give: of two, the only one.
+        reached = min(high - low, (count - 1) / (count + 1))
+        if reached >= widest:
+            continue
+        polygons, widest = [], reached
         for segment, span, lead in _placed(page, sheet):
             for a, b in runs(widen(sheet.synthetic[lead, span])):
                 values = sheet.draws[:, lead, span.start + a : span.start + b]
@@ -73,8 +77,6 @@ def bands(page: Page, sheet: Sheet) -> list[Trace]:
                 y = page.y(segment, np.concatenate((lower, upper[::-1])))
                 polygons.append(_array(np.concatenate((x, x[::-1])), y))
         color = f"rgba(0,114,178,{opacity})"
-        # The extreme draws are the widest band that so few draws can give.
-        reached = min(high - low, (count - 1) / (count + 1))
         legend = f"{reached:.0%} band of {count} draws".replace("%", " %")
         traces.append(_filled(polygons, name=legend, fillcolor=color, legendrank=_RANK[name]))
     return traces

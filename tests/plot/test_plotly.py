@@ -243,6 +243,8 @@ def test_bands_are_the_quantiles_of_the_draws():
 def test_few_draws_are_not_said_to_give_a_wider_band_than_they_can():
     names = [trace.name for trace in ecg(reconstruction(draws=10)).data]
     assert "82 % band of 10 draws" in names and "50 % band of 10 draws" in names
+    names = [trace.name for trace in ecg(reconstruction(draws=2)).data if trace.name]
+    assert [name for name in names if "band" in name] == ["33 % band of 2 draws"]
 
 
 def test_wander_is_not_drawn():
