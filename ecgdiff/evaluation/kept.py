@@ -2,8 +2,8 @@
 
 A folder of such files makes hours of computing part of a repository. `run --known FOLDER` takes
 its rows as its own, so that a method of one's own meets those of others on the same records
-without computing theirs again. Numbers keep four digits, which no table shows; spectra, two thirds
-of a row, are left out, and the table of spectra says so.
+without computing theirs again. Numbers keep four digits, as many as tables show; spectra, two
+thirds of a row, are left out, and the table of spectra says so.
 """
 
 import json
