@@ -111,7 +111,7 @@ def test_the_limits_of_a_grid_are_those_of_the_chain(kind: Kind, prior: Gaussian
     ("wrong", "message"),
     [
         ({"steps": 1}, "at least 2 steps, got 1"),
-        ({"steps": 10.5}, r"whole number of steps, got 10\.5"),
+        ({"steps": 10.5}, r"steps must be a whole number, got 10\.5"),
         ({"grid": "Uniform"}, "Unknown grid 'Uniform'; choose 'uniform'"),
         ({"sigma_min": 0.0}, "got 0.0 and None"),
         ({"sigma_min": 2.0, "sigma_max": 1.0}, "got 2.0 and 1.0"),

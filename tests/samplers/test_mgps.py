@@ -515,7 +515,7 @@ def test_published_presets() -> None:
     "sampler",
     [
         MGPS.ecg_leads(1.0),
-        MGPS.ecg_block(steps=9),
+        MGPS.ecg_block(1.0, steps=9),
         MGPS.images(steps=9),
         MGPS(5, gradient_steps=0),
         MGPS(5, gradient_steps=0, warm=0),
@@ -604,7 +604,7 @@ def test_second_fits_have_a_step_size_of_their_own() -> None:
     [
         MGPS(6, warm=500, gradient_steps=2),
         MGPS(6, warm=0, gradient_steps=2, form="score", second_lr=0.05),
-        MGPS.ecg_block(steps=5),
+        MGPS.ecg_block(1.0, steps=5),
         MGPS.latent(steps=5),
     ],
 )
