@@ -99,7 +99,7 @@ def _passed(recording: Recording, lost: Lost, allow: Iterable[str]) -> tuple[Rec
             f"reconstruct takes a Recording, got a {type(recording).__name__}; read a file with "
             "ecgdiff.read, or make one of an array: ecgdiff.Recording(signal, rate, leads)."
         )
-    if set(recording.provenance) == {"synthetic"}:
+    if recording.synthetic == recording.leads:
         raise SignalQualityError(
             "All leads of this recording are marked as synthetic: a model drew them, and nothing "
             "in it was measured. Give the recording that was measured."

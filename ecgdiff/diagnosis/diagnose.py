@@ -95,9 +95,7 @@ def _shown(
             **{key: subject.meta[key] for key in _ORIGIN if key in subject.meta},
             "warnings": list(subject.meta.get("warnings", ())),
         }
-    pairs = zip(subject.leads, subject.provenance, strict=True)
-    made = [lead for lead, word in pairs if word == "synthetic" and lead in classifier.leads]
-    if made:
+    if made := [lead for lead in subject.synthetic if lead in classifier.leads]:
         raise OperatorError(
             f"Leads {', '.join(made)} are synthetic: a model drew them, and one draw, or the "
             "median of several, is no evidence. Give diagnose the reconstruction, every draw of "

@@ -70,7 +70,7 @@ class Recording:
     def __repr__(self) -> str:
         noun = "lead" if self.n_leads == 1 else "leads"
         share = 100 * self.without_synthetic().measured.mean()
-        made = " ".join(self._synthetic())
+        made = " ".join(self.synthetic)
         return (
             f"Recording({self.n_leads} {noun}: {' '.join(self.leads)}; {self.duration:.6g} s at "
             f"{self.sampling_rate:g} Hz; {share:.4g} % measured"
@@ -96,6 +96,12 @@ class Recording:
     def measured(self) -> NDArray[np.bool_]:
         """True where there is a finite value, with shape (leads, time)."""
         return np.isfinite(self.signal)
+
+    @property
+    def synthetic(self) -> tuple[str, ...]:
+        """The leads that are marked as synthetic."""
+        pairs = zip(self.leads, self.provenance, strict=True)
+        return tuple(lead for lead, word in pairs if word == "synthetic")
 
     def lead(self, name: str) -> NDArray[np.float32]:
         """Returns one lead in mV as a read-only view, with shape (time,).
@@ -170,12 +176,7 @@ class Recording:
 
     def without_synthetic(self) -> "Recording":
         """Returns the recording with its synthetic leads lost: what was drawn is no evidence."""
-        made = self._synthetic()
-        return self.with_lost(leads=made) if made else self
-
-    def _synthetic(self) -> list[str]:
-        pairs = zip(self.leads, self.provenance, strict=True)
-        return [lead for lead, word in pairs if word == "synthetic"]
+        return self.with_lost(leads=self.synthetic) if self.synthetic else self
 
     def with_leads_as(self, lead: str = "I") -> "Recording":
         """Returns a single-lead recording under another name; `meta["renamed_from"]` has the old.

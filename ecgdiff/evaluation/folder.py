@@ -109,15 +109,12 @@ def joined(there: Mapping[str, Any], now: Mapping[str, Any]) -> Header:
         there: What the earlier run was; it may lack any of them.
         now: What this run is; where both name something, this one counts.
     """
-    tasks = dict.fromkeys([*there.get("methods", {}), *now["methods"]])
-    methods = [run.get("methods", {}) for run in (there, now)]
+    old, new = there.get("methods", {}), now["methods"]
     return {
         **now,
         "commands": list(dict.fromkeys([*there.get("commands", ()), *now["commands"]])),
         "priors": {**there.get("priors", {}), **now["priors"]},
-        "methods": {
-            task: {**methods[0].get(task, {}), **methods[1].get(task, {})} for task in tasks
-        },
+        "methods": {task: {**old.get(task, {}), **new.get(task, {})} for task in {**old, **new}},
     }
 
 

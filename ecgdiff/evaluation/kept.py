@@ -42,10 +42,10 @@ def keep(rows: Sequence[Row], header: Mapping[str, Any], out: str | Path) -> lis
         DataError: If the rows of a method were made with several settings.
         ImportError: If pyarrow is not installed.
     """
-    files = []
+    files, rows = [], latest(rows)
     kinds = dict.fromkeys((row["task"], row["method"]) for row in rows)
     for task, label in kinds:
-        these = [r for r in latest(rows) if (r["task"], r["method"]) == (task, label)]
+        these = [r for r in rows if (r["task"], r["method"]) == (task, label)]
         if len({row["fingerprint"] for row in these}) > 1:
             raise DataError(f"Rows of task {task}, method {label} were made with two settings.")
         path = Path(out) / task / f"{re.sub(r'[^A-Za-z0-9.=-]+', '_', label)}.parquet"

@@ -97,8 +97,7 @@ def evaluate(args: argparse.Namespace) -> str:
             for method in plan.methods[task.name]:
                 rows.of(task, method, plan.settings)  # refuses those of other arguments
         begin(out, header)
-        for _, _, these in kept:
-            rows.adopt(these)
+        rows.adopt([row for _, _, these in kept for row in these])
         _compute(args, plan, rows)
         found = _with_records(plan, rows)
         write_rows(out / "rows.parquet", found, header)
