@@ -1,6 +1,7 @@
 """What bfloat16 changes: CRPS, coverage and seconds of a sampler on records of fold 9.
 
-    python benchmarks/precision.py --root PTBXL_FOLDER [--sampler mmps] [--threads 1]
+    python benchmarks/precision.py --root PTBXL_FOLDER [--sampler mmps] [--threads 1] \\
+        [--task leads] [--limit 12]
 
 Prints one JSON line per precision and task. Both precisions see the same observations and seeds.
 """
@@ -28,16 +29,19 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="folder of PTB-XL 1.0.3")
     parser.add_argument("--sampler", default="conditional")
     parser.add_argument("--records", default="fold9_24", help="a list of records of fold 9")
+    parser.add_argument("--limit", type=int, help="only the first of them")
+    parser.add_argument("--task", choices=["leads", "block"], action="append")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    records = cases(PTBXL(options.root), read_list(options.records))
+    records = cases(PTBXL(options.root), read_list(options.records))[: options.limit]
+    tasks = [t for t in (LeadTask(), BlockTask()) if t.name in (options.task or [t.name])]
     sampler = named_sampler(options.sampler)
     for precision in ("float32", "bfloat16"):
         prior = load_prior(needed_prior(sampler), precision)
         method = SamplerMethod(options.sampler, sampler, prior, options.draws, 0, {})
-        for task in (LeadTask(), BlockTask()):
+        for task in tasks:
             found, seconds = [], []
             for case in records:
                 given = problem(task, case, 0, NOISE_MV)

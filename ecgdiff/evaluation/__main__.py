@@ -87,6 +87,12 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         help="such as mgps or mgps:steps=300; repeat for more, leave out for the controls only",
     )
     add("--prior", help="name or folder of the prior (default: what each sampler needs)")
+    add(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of the prior's matrix products; bfloat16 is faster where the processor has it",
+    )
     add("--classifier", metavar="NAME", help="name or folder of one that reads every draw")
     add("--morphology", action="store_true", help="intervals and amplitudes; needs neurokit2")
     add(

@@ -3,11 +3,12 @@
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ from ecgdiff.evaluation.summary import DEFINITIONS
 from ecgdiff.evaluation.tasks import PAPER_TASKS, TASKS, Case, Task
 from ecgdiff.evaluation.timeleft import TimeLeft
 from ecgdiff.evaluation.unet import QuantileControl, UNetControl, load_unet
+from ecgdiff.models.autocast import slowdown
 from ecgdiff.prior import Prior, load_prior, needed_prior
 from ecgdiff.samplers import named_sampler
 from ecgdiff.samplers.base import Sampler
@@ -293,20 +295,28 @@ def _samplers(args: argparse.Namespace) -> list[SamplerMethod]:
         usual = needed_prior(sampler)
         name = args.prior or usual
         if name not in priors:
-            priors[name] = _prior(name, args.device)
+            priors[name] = _prior(name, args.precision, args.device)
         prior = priors[name]
         # One folder, and one table, may hold the rows of a sampler with several priors.
         label = text if prior.name == usual else f"{text}, prior {prior.name}"
         model = str(prior.config["sha256"])
         facts = {"class": type(sampler).__name__, **_fields(sampler), "model": model}
+        if args.precision != "float32":  # which leaves the fingerprints of other rows as they are
+            label, facts["precision"] = f"{label}, {args.precision}", args.precision
         methods.append(
             SamplerMethod(label, sampler, prior, args.draws, args.seed, facts, args.device)
         )
     return methods
 
 
-def _prior(name: str, device: str) -> Prior:
-    prior = load_prior(name)
+def _prior(name: str, precision: Literal["float32", "bfloat16"], device: str) -> Prior:
+    if precision == "bfloat16" and device == "cpu" and (times := slowdown()) > 1:
+        print(
+            f"note: this processor multiplies matrices {times:.0f} times as slowly in bfloat16 as "
+            "in float32",
+            file=sys.stderr,
+        )
+    prior = load_prior(name, precision)
     if (prior.leads, prior.n_samples, prior.sampling_rate) != (LEADS_8, 1000, SAMPLING_RATE):
         raise EcgDiffError(
             f"The prior {prior.name} models leads {', '.join(prior.leads)}, {prior.n_samples} "
@@ -336,6 +346,8 @@ def _command(args: argparse.Namespace) -> str:
         parts.append("--no-controls")
     if args.morphology:
         parts.append("--morphology")
+    if args.precision != "float32":
+        parts += ["--precision", args.precision]
     for name in ("prior", "classifier", "draws", "seed", "noise", "records", "limit", "batch"):
         if getattr(args, name) is not None:
             parts += [f"--{name}", str(getattr(args, name))]

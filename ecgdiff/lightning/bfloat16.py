@@ -1,29 +1,12 @@
-"""Whether this processor gains by bfloat16, for which the recipes ask: measured."""
+"""A word where a training asks for bfloat16 and its processor loses by it."""
 
 import logging
-import time
 
 import pytorch_lightning as pl
-import torch
 
-__all__ = ["slowdown", "warn_if_slow"]
+from ecgdiff.models.autocast import slowdown
 
-SIZE, REPEATS = 256, 5
-
-
-def slowdown() -> float:
-    """How many times as long a matrix product of the processor takes in bfloat16 as in float32."""
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a = torch.ones(SIZE, SIZE, dtype=dtype)
-        times = []
-        for _ in range(REPEATS):
-            start = time.perf_counter()
-            a @ a
-            times.append(time.perf_counter() - start)
-        # The fastest: the others waited for caches or for other programs.
-        seconds[dtype] = min(times)
-    return seconds[torch.bfloat16] / seconds[torch.float32]
+__all__ = ["warn_if_slow"]
 
 
 def warn_if_slow(trainer: pl.Trainer) -> None:

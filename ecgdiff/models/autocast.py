@@ -1,9 +1,13 @@
-"""Networks that compute their matrix products in bfloat16, for processors that are faster so."""
+"""Networks that multiply matrices in bfloat16, and whether a processor is faster so."""
+
+import time
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Autocast"]
+__all__ = ["Autocast", "slowdown"]
+
+SIZE, REPEATS = 256, 5
 
 
 class Autocast(nn.Module):
@@ -21,3 +25,18 @@ class Autocast(nn.Module):
         """Gives what the network gives, to the precision of bfloat16."""
         with torch.autocast(x.device.type, torch.bfloat16):
             return self.net(x, *others).to(x.dtype)
+
+
+def slowdown() -> float:
+    """How many times as long a matrix product of the processor takes in bfloat16 as in float32."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.ones(SIZE, SIZE, dtype=dtype)
+        times = []
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            a @ a
+            times.append(time.perf_counter() - start)
+        # The fastest: the others waited for caches or for other programs.
+        seconds[dtype] = min(times)
+    return seconds[torch.bfloat16] / seconds[torch.float32]
