@@ -178,38 +178,57 @@ class Comparison:
     within: bool | None
 
 
-def compare(drawn: Mapping[str, NDArray], true: Mapping[str, NDArray]) -> dict[str, Comparison]:
+def compare(
+    drawn: Mapping[str, NDArray],
+    true: Mapping[str, NDArray],
+    weights: NDArray[np.floating] | None = None,
+) -> dict[str, Comparison]:
     """Summarizes the errors of all records, with what could not be measured.
 
     Arguments:
         drawn: The measures of draws, each with shape (records, draws, ...).
         true: Those of the truth, each with shape (records, ...).
+        weights: The weight of each record, with shape (records,); all equal unless given. Counts
+            are not weighted.
 
     Returns:
         One :class:`Comparison` per quantity. For `t_sign` its mean is the share of draws with an
         inverted T wave.
     """
     return {
-        name: _compare(drawn[name], true[name], e, name) for name, e in errors(drawn, true).items()
+        name: _compare(drawn[name], true[name], e, name, weights)
+        for name, e in errors(drawn, true).items()
     }
 
 
-def _compare(x: NDArray, y: NDArray, error: NDArray[np.float64], name: str) -> Comparison:
+def _compare(
+    x: NDArray,
+    y: NDArray,
+    error: NDArray[np.float64],
+    name: str,
+    weights: NDArray[np.floating] | None,
+) -> Comparison:
     known = np.isfinite(error)
     count = known.sum(axis=(0, 1))
+    each = np.ones(len(x)) if weights is None else weights
+    w = each.reshape(-1, *(1,) * (x.ndim - 1))
+
+    def share(found: NDArray, among: NDArray) -> NDArray:
+        return _ratio((w * found).sum(axis=(0, 1)), (w * among).sum(axis=(0, 1)))
+
     filled = np.where(known, error, 0.0)
-    mean = _ratio(filled.sum(axis=(0, 1)), count)
+    mean = share(filled, known)
     spread = np.where(known, error - mean, 0.0)
-    sd = np.sqrt(_ratio(np.square(spread).sum(axis=(0, 1)), count - 1))
+    sd = np.sqrt(share(np.square(spread), known) * _ratio(count, count - 1))
     measured, truth = np.isfinite(x), np.broadcast_to(np.isfinite(y)[:, None], x.shape)
     limit = TOLERANCE.get(name)
     return Comparison(
         mean=mean,
         sd=sd,
         compared=known.any(axis=1).sum(axis=0),
-        truth_failed=1.0 - np.isfinite(y).mean(axis=0),
-        draw_failed=_ratio((truth & ~measured).sum(axis=(0, 1)), truth.sum(axis=(0, 1))),
-        invented=_ratio((~truth & measured).sum(axis=(0, 1)), (~truth).sum(axis=(0, 1))),
+        truth_failed=share(~truth, np.ones_like(truth)),
+        draw_failed=share(truth & ~measured, truth),
+        invented=share(~truth & measured, ~truth),
         within=None if limit is None else bool(abs(mean) <= limit[0] and sd <= limit[1]),
     )
 

@@ -53,19 +53,24 @@ class Line:
     records: NDArray[np.int64]
 
 
-def fit(x: NDArray[np.floating], y: NDArray[np.floating]) -> Line:
+def fit(
+    x: NDArray[np.floating], y: NDArray[np.floating], weights: NDArray[np.floating] | None = None
+) -> Line:
     """Fits y = slope x + intercept lead by lead.
 
     Arguments:
         x: With shape (records, leads); NaN where not measured.
         y: Same shape; records where one of the two is NaN are left out and not counted.
+        weights: The weight of each record, with shape (records,); all equal unless given.
     """
     known = np.isfinite(x) & np.isfinite(y)
     n = known.sum(axis=0)
     few = n < 3
-    mx, my = (np.where(known, v, 0.0).sum(axis=0) / np.maximum(n, 1) for v in (x, y))
+    w = np.where(known, _column(weights, len(x)), 0.0)
+    total = np.where(n > 0, w.sum(axis=0), 1.0)
+    mx, my = (np.where(known, w * v, 0.0).sum(axis=0) / total for v in (x, y))
     dx, dy = np.where(known, x - mx, 0.0), np.where(known, y - my, 0.0)
-    xx, yy, xy = (dx * dx).sum(axis=0), (dy * dy).sum(axis=0), (dx * dy).sum(axis=0)
+    xx, yy, xy = ((w * a).sum(axis=0) for a in (dx * dx, dy * dy, dx * dy))
     xx, yy = np.where(few | (xx <= 0), np.nan, xx), np.where(few | (yy <= 0), np.nan, yy)
     slope = xy / xx
     return Line(slope, my - slope * mx, xy**2 / (xx * yy), n)
@@ -88,8 +93,14 @@ class RegressionToMean:
     expected: NDArray[np.float64]
 
 
+def _column(weights: NDArray[np.floating] | None, records: int) -> NDArray[np.floating]:
+    return (np.ones(records) if weights is None else weights)[:, None]
+
+
 def regression_to_mean(
-    drawn: NDArray[np.floating], true: NDArray[np.floating]
+    drawn: NDArray[np.floating],
+    true: NDArray[np.floating],
+    weights: NDArray[np.floating] | None = None,
 ) -> RegressionToMean:
     """Regresses the error of an amplitude on its true value.
 
@@ -97,18 +108,22 @@ def regression_to_mean(
         drawn: Amplitudes of the draws, e.g. R peaks in mV, with shape (draws, records, leads);
             NaN where not measured.
         true: The true ones, with shape (records, leads).
+        weights: The weight of each record, with shape (records,); all equal unless given.
     """
-    lines = [fit(true, x - true) for x in drawn]
+    lines = [fit(true, x - true, weights) for x in drawn]
     draw = Line(
         np.mean([line.slope for line in lines], axis=0),
         np.mean([line.intercept for line in lines], axis=0),
         np.mean([line.r2 for line in lines], axis=0),
         np.min([line.records for line in lines], axis=0),
     )
-    return RegressionToMean(draw, fit(true, drawn.mean(axis=0) - true), _correlation(drawn) - 1)
+    mean = fit(true, drawn.mean(axis=0) - true, weights)
+    return RegressionToMean(draw, mean, _correlation(drawn, weights) - 1)
 
 
-def _correlation(drawn: NDArray[np.floating]) -> NDArray[np.float64]:
+def _correlation(
+    drawn: NDArray[np.floating], weights: NDArray[np.floating] | None
+) -> NDArray[np.float64]:
     """The intraclass correlation of draws, from records in which every draw was measured.
 
     With m draws the variance of their mean is V (1 + (m - 1) rho) / m.
@@ -119,24 +134,28 @@ def _correlation(drawn: NDArray[np.floating]) -> NDArray[np.float64]:
     if m < 2:
         return np.full(n.shape, np.nan)
     x = np.where(whole, drawn, 0.0)
-    center = x.sum(axis=(0, 1)) / np.maximum(n * m, 1)
-    within = np.where(whole, np.square(x - x.mean(axis=0)), 0.0).sum(axis=(0, 1))
-    between = np.where(whole, np.square(x.mean(axis=0) - center), 0.0).sum(axis=0)
-    inside = within / np.where(n > 2, n * (m - 1), np.nan)
-    shared = between / np.where(n > 2, n - 1, np.nan) - inside / m
+    w = np.where(whole, _column(weights, drawn.shape[1]), 0.0)
+    w = w / np.where(n > 2, w.sum(axis=0), np.nan)
+    center = (w * x.mean(axis=0)).sum(axis=0)
+    inside = (w * x.var(axis=0, ddof=1)).sum(axis=0)
+    between = (w * np.square(x.mean(axis=0) - center)).sum(axis=0)
+    shared = between * n / (n - 1) - inside / m
     total = shared + inside
     return shared / np.where(total > 0, total, np.nan)
 
 
-def shared_variance(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
+def shared_variance(
+    x: NDArray[np.floating], y: NDArray[np.floating], weights: NDArray[np.floating] | None = None
+) -> float:
     """Computes the R² of two amplitudes over records, e.g. the R peaks of leads I and V3.
 
     Arguments:
         x: With shape (records,) or (draws, records); NaN where not measured.
         y: Same shape.
+        weights: The weight of each record, with shape (records,); all equal unless given.
 
     Returns:
         The squared correlation, averaged over draws if there are any.
     """
     pairs = zip(np.atleast_2d(x), np.atleast_2d(y), strict=True)
-    return float(np.mean([fit(a[:, None], b[:, None]).r2[0] for a, b in pairs]))
+    return float(np.mean([fit(a[:, None], b[:, None], weights).r2[0] for a, b in pairs]))

@@ -1,10 +1,9 @@
 """Tables of the shape of reconstructions from the rows of a run made with `--morphology`.
 
 For each task that observes lead I: intervals and axis, amplitudes lead by lead, regression to the
-mean of R and S amplitudes, band powers, and calibration by part of the beat. The functions behind
-all but the last two know no weights, so these figures are those of the list of records; the notes
-say so. What could not be measured is
-counted, never dropped.
+mean of R and S amplitudes, band powers, and calibration by part of the beat. Records have their
+weights, so that the figures are those of the fold. What could not be measured is counted, never
+dropped.
 """
 
 import warnings
@@ -42,10 +41,6 @@ _INTERVALS = {
 }
 _AMPLITUDES = {"r_mv": "R", "s_mv": "S", "st_mv": "ST"}
 _REGRESSED = {"r_mv": "R", "s_mv": "S"}
-_OF_THE_LIST = (
-    "not weighted: these figures are those of the list, in which conditions may be more frequent "
-    "than in the fold"
-)
 _HEAD = (
     "method",
     "quantity",
@@ -143,6 +138,12 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def _weighted(found: Sequence[_Method]) -> str:
+    """What a note says of weights, if they differ."""
+    weighted = any(np.ptp(method.weights) > 0 for method in found)
+    return ", weighted by inverse inclusion probability" if weighted else ""
+
+
 def _interval_table(name: str, found: Sequence[_Method]) -> Table:
     limits = ", ".join(
         f"{_INTERVALS[key].removesuffix(', ms')} {mean:g}/{sd:g}"
@@ -151,7 +152,7 @@ def _interval_table(name: str, found: Sequence[_Method]) -> Table:
     note = (
         "Measured on the median beat over all leads, at the R peaks of the observed "
         "lead I, in truth and draws alike; reconstructed less true, over all draws that could be "
-        f"measured; records are {_OF_THE_LIST}. `draws not measured`: share of draws where the "
+        f"measured{_weighted(found)}. `draws not measured`: share of draws where the "
         "truth could be measured; `only draws measured`: share where it could not, such as a P "
         "wave drawn in atrial fibrillation. "
         f"Tolerance of the mean and the sd of an interval's error, ms: {limits}, commonly "
@@ -160,7 +161,7 @@ def _interval_table(name: str, found: Sequence[_Method]) -> Table:
     )
     body = []
     for method in found:
-        compared = compare(method.drawn, method.true)
+        compared = compare(method.drawn, method.true, method.weights)
         body += [
             [method.label, title, *_interval_cells(compared[key])]
             for key, title in _INTERVALS.items()
@@ -184,11 +185,11 @@ def _amplitude_table(name: str, found: Sequence[_Method], leads: Sequence[str]) 
     note = (
         "Heights of R, depths of S and ST level at J + 60 ms of the median beat above "
         "its PR baseline, mV; reconstructed less true: mean ± sd over all draws in which a QRS "
-        f"complex was found; records are {_OF_THE_LIST}."
+        f"complex was found{_weighted(found)}."
     )
     body = []
     for method in found:
-        compared = compare(method.drawn, method.true)
+        compared = compare(method.drawn, method.true, method.weights)
         for key, title in _AMPLITUDES.items():
             mean, sd = _of(compared[key].mean, leads), _of(compared[key].sd, leads)
             cells = [
@@ -205,13 +206,13 @@ def _regression_table(
 ) -> Table:
     """Slopes of errors on the truth, and what lead I says of the amplitude."""
     note = (
-        "Error of a draw's amplitude regressed on the true amplitude over records, "
-        f"{_OF_THE_LIST}. A negative slope is no fault: calibrated draws have R² - 1, R² being "
-        "what the observation tells of the amplitude. `slope claimed` is the slope the draws "
-        "themselves imply, from how alike two draws of a record are, if all were measured; both "
-        "differ where draws are not calibrated. `share` is that of the error's variance on the "
-        "line, at most 0.5 for calibrated draws, more for a regression. The last two are the R² "
-        "between the amplitude in lead I and in this lead, which a regression raises."
+        "Error of a draw's amplitude regressed on the true amplitude over records"
+        f"{_weighted(found)}. A negative slope is no fault: calibrated draws have R² - 1, R² "
+        "being what the observation tells of the amplitude. `slope claimed` is the slope that the "
+        "draws themselves imply, from how alike two draws of a record are, if all were measured; "
+        "both differ where draws are not calibrated. `share` is that of the error's variance on "
+        "the line, at most 0.5 for calibrated draws, more for a regression. The last two are the "
+        "R² between the amplitude in lead I and in this lead, which a regression raises."
     )
     body = [row for method in found for row in _regression_rows(method, leads, kind)]
     title = f"Regression to the mean, {_REGRESSED[kind]} amplitudes, task {name}"
@@ -220,10 +221,11 @@ def _regression_table(
 
 def _regression_rows(method: _Method, leads: Sequence[str], kind: str) -> Iterator[list[str]]:
     drawn, true = _of(method.drawn[kind], leads), _of(method.true[kind], leads)
-    whole = regression_to_mean(drawn.swapaxes(0, 1), true)
+    w = method.weights
+    whole = regression_to_mean(drawn.swapaxes(0, 1), true, w)
 
     def statistic(at: NDArray[np.intp]) -> dict[str, Array]:
-        return {"slope": _slope(drawn[at], true[at])}
+        return {"slope": _slope(drawn[at], true[at], w[at])}
 
     low, high = ends(statistic, method.resamples)["slope"]
     yield [method.label, "slope", *map(bracketed, whole.draw.slope, low, high)]
@@ -233,29 +235,29 @@ def _regression_rows(method: _Method, leads: Sequence[str], kind: str) -> Iterat
     for what, source, axes in (("truth", method.true, (0,)), ("draws", method.drawn, (1, 0))):
         first = _of(source[kind], ["I"])[..., 0].transpose(axes)
         others = (_of(source[kind], [lead])[..., 0].transpose(axes) for lead in leads)
-        shared = [_number(shared_variance(first, other), ".2f") for other in others]
+        shared = [_number(shared_variance(first, other, w), ".2f") for other in others]
         yield [method.label, f"R² with lead I, {what}", *shared]
 
 
-def _slope(drawn: Array, true: Array) -> Array:
+def _slope(drawn: Array, true: Array, weights: Array) -> Array:
     """The slope of :func:`regression_to_mean` with all draws in one fit, for the bootstrap.
 
     Arguments:
         drawn: With shape (records, draws, leads).
         true: With shape (records, leads).
+        weights: With shape (records,).
     """
     x = np.broadcast_to(true[:, None], drawn.shape)
     count, draws, leads = drawn.shape
-    line = fit(x.reshape(count, -1), (drawn - x).reshape(count, -1))
+    line = fit(x.reshape(count, -1), (drawn - x).reshape(count, -1), weights)
     return line.slope.reshape(draws, leads).mean(axis=0)
 
 
 def _power_table(task: Task, found: Sequence[_Method]) -> Table:
-    weighted = any(np.ptp(method.weights) > 0 for method in found)
     note = (
         "Mean power of the draws in a band over that of the truth, averaged over records"
-        + (", weighted by inverse inclusion probability" if weighted else "")
-        + ", before the ratio is taken; `all`: the mean of the ratios of the leads. Target 1."
+        f"{_weighted(found)}, before the ratio is taken; `all`: the mean of the ratios of the "
+        "leads. Target 1."
     )
     body = []
     for method in found:

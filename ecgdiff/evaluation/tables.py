@@ -38,6 +38,7 @@ ERRORS = {
     "mae_draw": "MAE draw",
     "rmse_draw": "RMSE draw",
     "mae_mean": "MAE mean",
+    "mae_median": "MAE median",
     "rmse_mean": "RMSE mean",
     "crps": "CRPS",
 }

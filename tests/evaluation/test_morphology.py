@@ -227,6 +227,27 @@ def test_comparison_by_hand() -> None:
     assert found["axis_deg"].within is None
 
 
+def test_a_weight_counts_a_record_that_often() -> None:
+    rng = np.random.default_rng(0)
+    drawn, true = rng.normal(size=(20, 3)), rng.normal(size=20)
+    drawn[2, 1], drawn[4], true[5:8] = np.nan, np.nan, np.nan
+    counts = rng.integers(1, 4, 20)
+    of = {"qrs_ms": drawn}, {"qrs_ms": true}
+    weighted = compare(*of, counts.astype(float))["qrs_ms"]
+    repeated = compare({"qrs_ms": drawn.repeat(counts, axis=0)}, {"qrs_ms": true.repeat(counts)})[
+        "qrs_ms"
+    ]
+    for name in ("mean", "truth_failed", "draw_failed", "invented"):
+        np.testing.assert_allclose(getattr(weighted, name), getattr(repeated, name))
+    # The records are as many as there are, so that the spread is corrected for fewer of them.
+    few, many = (
+        np.isfinite(drawn - true[:, None]).sum(axis=1) @ c for c in (0 * counts + 1, counts)
+    )
+    ratio = np.sqrt(few / (few - 1) * (many - 1) / many)
+    np.testing.assert_allclose(weighted.sd, repeated.sd * ratio)
+    assert weighted.compared == 16
+
+
 def test_the_same_signal_has_no_error() -> None:
     y = measure(ecg(), ideal(), RATE)
     found = compare(record(measure(ecg()[None], ideal(), RATE)), record(y))

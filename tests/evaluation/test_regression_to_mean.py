@@ -91,3 +91,43 @@ def test_leads_share_in_draws_what_they_share_in_truth() -> None:
     given = np.broadcast_to(first, drawn.shape)
     assert shared_variance(given, drawn) == pytest.approx(0.04, abs=0.01)
     assert shared_variance(first, 0.2 * first) == pytest.approx(1.0)  # the posterior mean
+
+
+def test_a_weight_counts_a_record_that_often() -> None:
+    rng = np.random.default_rng(5)
+    true, drawn = rng.normal(size=(30, 2)), rng.normal(size=(4, 30, 2))
+    true[3], drawn[1, 7, 0] = np.nan, np.nan
+    counts = rng.integers(1, 4, 30)
+    weighted = regression_to_mean(drawn, true, counts.astype(float))
+    repeated = regression_to_mean(drawn.repeat(counts, axis=1), true.repeat(counts, axis=0))
+    np.testing.assert_allclose(weighted.draw.slope, repeated.draw.slope)
+    np.testing.assert_allclose(weighted.draw.r2, repeated.draw.r2)
+    np.testing.assert_allclose(weighted.mean.intercept, repeated.mean.intercept)
+    np.testing.assert_array_less(weighted.draw.records, repeated.draw.records)
+    x, y = true[:, 0], drawn[0, :, 0]
+    assert shared_variance(x, y, counts.astype(float)) == pytest.approx(
+        shared_variance(x.repeat(counts), y.repeat(counts))
+    )
+
+
+def test_what_draws_claim_is_that_of_the_fold_and_not_of_the_list() -> None:
+    rng = np.random.default_rng(6)
+    # Of half of the fold the observation tells everything, of the other half little; the list has
+    # one of ten of the former.
+    told, untold = (rng.normal(size=(n, 1)) for n in (4_000, 40_000))
+    draws = np.concatenate(
+        [told + np.zeros((5, 1, 1)), np.sqrt(0.1) * untold + rng.normal(size=(5, 40_000, 1))],
+        axis=1,
+    )
+    weights = np.concatenate([np.full(4_000, 10.0), np.ones(40_000)])
+    claimed = regression_to_mean(draws, np.zeros(draws.shape[1:]), weights).expected
+    # Variance between records over all variance, both averaged over the halves.
+    assert claimed[0] + 1 == pytest.approx((1 + 0.1) / (1 + 1.1), abs=0.02)
+
+
+def test_equal_weights_of_any_size_change_nothing() -> None:
+    rng = np.random.default_rng(7)
+    true, drawn = rng.normal(size=(12, 3)), rng.normal(size=(4, 12, 3))
+    plain, seven = (regression_to_mean(drawn, true, w) for w in (None, np.full(12, 7.0)))
+    np.testing.assert_allclose(plain.expected, seven.expected)
+    np.testing.assert_allclose(plain.draw.slope, seven.draw.slope)

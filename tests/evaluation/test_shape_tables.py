@@ -119,11 +119,11 @@ def test_failures_are_counted_and_named() -> None:
     tables = made(some)
     found = cells(tables["Intervals and axis, task leads"])
     qrs, qt, pr = found["QRS, ms"], found["QT, ms"], found["PR, ms"]
-    assert (qrs["records compared"], qrs["truth not measured, %"]) == ("7", "12.5")
+    assert (qrs["records compared"], qrs["truth not measured, %"]) == ("7", "2.3")  # 1 of 44
     assert (qrs["draws not measured, %"], qrs["only draws measured, %"]) == ("0.0", "0.0")
-    assert (qt["records compared"], qt["draws not measured, %"]) == ("7", "4.8")  # 1 of 21
+    assert (qt["records compared"], qt["draws not measured, %"]) == ("7", "7.8")  # 10 of 3 * 43
     assert (pr["records compared"], pr["truth not measured, %"]) == ("6", "25.0")
-    assert pr["only draws measured, %"] == "33.3"  # 2 of 6
+    assert pr["only draws measured, %"] == "60.6"  # 20 of 3 * 11
     text = tables["Intervals and axis, task leads"].markdown()
     assert "1 of 8 records, counted as not measured: No beats." in text
 
@@ -150,8 +150,9 @@ def test_the_slope_is_that_of_the_formula_whatever_is_missing() -> None:
     drawn = 0.3 * true[:, None] + rng.normal(size=(40, DRAWS, 6))
     drawn[rng.uniform(size=drawn.shape) < 0.1] = np.nan
     true[3, 2] = np.nan
-    whole = regression_to_mean(drawn.swapaxes(0, 1), true)
-    np.testing.assert_allclose(_slope(drawn, true), whole.draw.slope)
+    weights = rng.uniform(1, 10, 40)
+    whole = regression_to_mean(drawn.swapaxes(0, 1), true, weights)
+    np.testing.assert_allclose(_slope(drawn, true, weights), whole.draw.slope)
 
 
 def test_the_interval_of_the_slope_is_that_of_resampled_patients() -> None:
@@ -165,10 +166,11 @@ def test_the_interval_of_the_slope_is_that_of_resampled_patients() -> None:
     value, low, high = map(float, re.findall(r"-?[\d.]+", shown))
     assert low < value < high
     both = np.array([row["shape"]["r_mv"] for row in some])[..., V3]
+    roots = np.sqrt([row["weight"] for row in some])  # polyfit weighs before it squares
 
     def slope(at: NDArray[np.intp]) -> float:
         true, *drawn = both[at].T
-        return float(np.mean([np.polyfit(true, x - true, 1)[0] for x in drawn]))
+        return float(np.mean([np.polyfit(true, x - true, 1, w=roots[at])[0] for x in drawn]))
 
     resamples = replicates([row["patient_id"] for row in some], 200)
     ends = np.quantile([slope(at) for at in resamples if np.ptp(both[at, 0])], [0.025, 0.975])
@@ -319,11 +321,37 @@ def test_comonotone_curves_are_not_measured() -> None:
     assert made(rows(method="quantile-unet")) == {}
 
 
-def test_captions_say_whose_figures_are_not_weighted() -> None:
-    unweighted = [title for title, table in made(rows()).items() if "of the list" in table.note]
-    assert unweighted == [
-        "Intervals and axis, task leads",
-        "Errors of amplitudes in mV, task leads",
-        "Regression to the mean, R amplitudes, task leads",
-        "Regression to the mean, S amplitudes, task leads",
-    ]
+def copies(of: list[Row], counts: dict[int, int]) -> list[Row]:
+    """A list in which a record is there as often as it weighs."""
+    return [row | {"weight": 1.0} for row in of for _ in range(counts[row["ecg_id"]])]
+
+
+def test_weights_count_a_record_as_often_as_it_weighs() -> None:
+    of, rng = rows(), np.random.default_rng(8)
+    for row in of:
+        for name in PER_RECORD + PER_LEAD:
+            true, *others = np.array(row["shape"][name])
+            row["shape"][name] = [true.tolist(), *(x * rng.uniform(0.8, 1.2) for x in others)]
+    counts = {row["ecg_id"]: 1 + row["ecg_id"] % 3 for row in of}
+    weighted = made([row | {"weight": float(counts[row["ecg_id"]])} for row in of])
+    repeated = made(copies(of, counts))
+    slopes = "Regression to the mean, R amplitudes, task leads"
+    for name in ("slope", "share", "R² with lead I, truth", "R² with lead I, draws"):
+        a, b = (cells(t[slopes])[name] for t in (weighted, repeated))
+        # Patients are drawn in other numbers, so that the intervals differ.
+        assert [v.split(" ")[0] for v in a.values()] == [v.split(" ")[0] for v in b.values()]
+    title = "Intervals and axis, task leads"
+    for name, cell in cells(weighted[title]).items():
+        other = cells(repeated[title])[name]
+        assert cell["mean error"] == other["mean error"]
+        assert cell["truth not measured, %"] == other["truth not measured, %"]
+        assert cell["draws not measured, %"] == other["draws not measured, %"]
+    even = cells(made([row | {"weight": 1.0} for row in of])[title])
+    assert cells(weighted[title])["QRS, ms"]["mean error"] != even["QRS, ms"]["mean error"]
+
+
+def test_captions_say_whether_figures_are_weighted() -> None:
+    saying = [t for t, table in made(rows()).items() if "inverse inclusion" in table.note]
+    assert len(saying) == 5
+    even = made([row | {"weight": 1.0} for row in rows()])
+    assert not any("inverse inclusion" in table.note for table in even.values())
