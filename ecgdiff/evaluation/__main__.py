@@ -251,6 +251,13 @@ def _read(args: argparse.Namespace) -> str:
         "about": found.about,
         "tasks": found.figures,
         "words": found.words,
+        "own_thresholds": {
+            task: {
+                method: {rule: at.tolist() for rule, at in rules.items()}
+                for method, rules in methods.items()
+            }
+            for task, methods in found.own.items()
+        },
     }
     (args.out / "readings.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     file: Path = args.out / ("readings.tex" if args.format == "latex" else "readings.md")

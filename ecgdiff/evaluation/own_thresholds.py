@@ -78,7 +78,7 @@ def _unequal(name: str, there: object, here: object) -> Iterator[str]:
 
 def _prior(label: str) -> str | None:
     """The prior of a sampler by the sampler's label; None for a control."""
-    text, _, named = label.partition(", prior ")
+    text, _, named = label.removesuffix(", bfloat16").partition(", prior ")
     try:
         return named or needed_prior(named_sampler(text))
     except ValueError:

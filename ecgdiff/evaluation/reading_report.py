@@ -37,6 +37,7 @@ class Report:
         figures: By task, method and figure.
         words: By task, method, word and truth the shares of records.
         about: By task what its figures were made of.
+        own: By task and method, by rule the thresholds chosen on its reconstructions of fold 9.
         tables: For each task one for each condition, those of differences, and one of words.
         notes: What was left out, and why.
     """
@@ -44,6 +45,7 @@ class Report:
     figures: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
     about: dict[str, str] = field(default_factory=dict)
+    own: dict[str, dict[str, Thresholds]] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -153,10 +155,11 @@ class _Work:
             noise=settings["noise"],
         )
         methods = _by_method([*controls, *rows], lost)
+        out.own[name] = {m: t for m, t in own.items() if m in methods}
         found = figures(
             methods,
             {m: _of(self.single if m == ONE_LEAD else self.reader) for m in methods},
-            {m: t for m, t in own.items() if m in methods},
+            out.own[name],
             self.reference,
             resamples=self.resamples,
         )

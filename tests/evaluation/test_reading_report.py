@@ -274,6 +274,16 @@ def test_thresholds_are_those_of_the_same_method(
     assert "own youden" in found["leads"]["conditional"]
 
 
+def test_the_prior_of_a_method_in_bfloat16_is_compared_too(tmp_path: Path) -> None:
+    both = {"conditional": sure, "conditional, bfloat16": timid}
+    rows = run(tmp_path / "10.parquet", both, priors=PRIORS)
+    priors = {**PRIORS, "inpainting": "other"}
+    own = run(tmp_path / "9.parquet", {"conditional, bfloat16": timid}, fold=9, priors=priors)
+    said = r"`conditional, bfloat16` .*prior inpainting: other there"
+    with pytest.raises(DataError, match=said):
+        report(rows, "", own=own)
+
+
 def test_a_method_that_is_not_through_blocks_no_other(tmp_path: Path) -> None:
     tasks, methods = ("leads", "precordial"), {"conditional": sure, "timid": timid}
     missing = [("leads", "timid", 4), ("leads", "timid", 9), ("precordial", "conditional", 7)]
@@ -329,6 +339,20 @@ def test_the_files_say_what_is_left_out_and_what_the_figures_were_made_of(
     assert "40 records of fold 10" in written["about"]["precordial"]
     entry = written["tasks"]["precordial"]["half_way"]
     assert len(entry["f1 less real ECG"]["value"]) == len(written["conditions"])
+
+
+def test_the_command_writes_the_thresholds_it_chose(tmp_path: Path) -> None:
+    rows = run(tmp_path / "10.parquet", {"conditional": sure, "timid": timid})
+    own = run(tmp_path / "9.parquet", {"timid": timid}, fold=9)
+    asked = ["readings", str(rows), "--root", "", "--own", str(own), "--resamples", "2"]
+    assert command.main([*asked, "--out", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / "readings.json").read_text(encoding="utf-8"))
+    assert list(written["own_thresholds"]["leads"]) == ["timid"]
+    chosen = written["own_thresholds"]["leads"]["timid"]
+    # Between what `timid` says with and without the condition.
+    assert set(chosen) == {"youden", "f1"}
+    levels = sorted({timid(True), timid(False)})
+    assert all(levels[0] < t <= levels[1] for rule in chosen.values() for t in rule)
 
 
 def test_a_run_on_the_first_records_is_judged_on_them(tmp_path: Path) -> None:
