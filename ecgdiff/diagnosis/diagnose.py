@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ecgdiff.classifier import Classifier
 from ecgdiff.data.statements import CONDITIONS
+from ecgdiff.diagnosis.codes import asked_codes
 from ecgdiff.diagnosis.estimator import StatementEstimator, loaded
 from ecgdiff.diagnosis.result import Diagnosis
 from ecgdiff.ecg.leads import LEADS_12
@@ -64,7 +65,7 @@ def diagnose(
     chosen = classifier if isinstance(classifier, Classifier) else loaded(str(classifier))
     if rule not in chosen.thresholds:
         raise ValueError(f"There is no rule {rule!r}; use {' or '.join(chosen.thresholds)}.")
-    codes = _codes(conditions, chosen)
+    codes = asked_codes(conditions, chosen)
     columns = [chosen.classes.index(code) for code in codes]
     estimator = StatementEstimator(chosen, rule)
     signals, about = _shown(subject, chosen, allow)
@@ -107,19 +108,6 @@ def _shown(
         "read": "a recording",
         "warnings": [finding.message for finding in report.findings],
     }
-
-
-def _codes(conditions: Iterable[str] | str, classifier: Classifier) -> tuple[str, ...]:
-    if isinstance(conditions, str):
-        codes = classifier.classes if conditions == "all" else (conditions,)
-    else:
-        codes = tuple(conditions)
-    if unknown := [code for code in codes if code not in classifier.classes]:
-        raise ValueError(
-            f"The classifier {classifier.name} knows no statement {unknown[0]!r}; it knows "
-            f"{', '.join(classifier.classes)}."
-        )
-    return codes
 
 
 def _drawn(result: Reconstruction, rate: float) -> Iterator[NDArray[np.float32]]:

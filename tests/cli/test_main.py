@@ -209,7 +209,7 @@ def test_diagnose_reads_a_complete_recording_as_it_is(capsys: pytest.CaptureFixt
     assert "AFIB (atrial fibrillation)" in out and "NORM (normal ECG)" in out
     assert "Read from a recording: no interval" in out and "Research use only" in out
     assert main(["diagnose", str(record), "--lost", "V1", "--conditions", "RBBB"]) == 1
-    assert "no statement 'RBBB'" in capsys.readouterr().err
+    assert "no statement 'RBBB' (complete right bundle" in capsys.readouterr().err
 
 
 def test_demo_ends_with_the_conditions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
