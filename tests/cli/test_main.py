@@ -232,3 +232,4 @@ def test_info_prints_the_card(capsys: pytest.CaptureFixture[str]) -> None:
     for name in classifier_names():
         assert main(["info", "--classifier", name]) == 0
         assert f"# Classifier `{name}`" in capsys.readouterr().out
+    assert classifier_names() == ["default", "lead_I"]
