@@ -11,6 +11,7 @@ from ecgdiff.classifier import Classifier
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.diagnosis.codes import asked_codes
 from ecgdiff.diagnosis.estimator import StatementEstimator, loaded
+from ecgdiff.diagnosis.notes import notes
 from ecgdiff.diagnosis.result import Diagnosis
 from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.ecg.preprocess import baseline, clip
@@ -38,7 +39,8 @@ def diagnose(
     """Gives the probability of conditions and, over draws, how sure it is. Research use only.
 
     The classifier was trained on records of 10 s. A longer ECG gets one probability for the whole,
-    in which a short episode is lost; ask about a part of it with `recording.crop(...)`.
+    in which a short episode is lost; ask about a part of it with `recording.crop(...)`. What is
+    known to limit a reading stands in `meta["warnings"]`.
 
     Arguments:
         subject: A reconstruction, each draw of which is read, or a recording with all the leads
@@ -81,6 +83,7 @@ def diagnose(
             "classifier": chosen.name,
             "classifier_sha256": chosen.config.get("sha256", ""),
             **about,
+            "warnings": [*about["warnings"], *notes(subject, chosen, rule, codes)],
         },
     )
 

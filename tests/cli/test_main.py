@@ -194,6 +194,9 @@ def test_diagnose_reconstructs_what_is_missing_and_gives_json(
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert "reconstructing" in err
+    for warning in found["warnings"]:  # each once
+        assert err.count(f"ecgdiff: note: {warning}\n") == 1
+    assert any("--classifier lead_I" in warning for warning in found["warnings"])
     assert [c["code"] for c in found["conditions"]] == ["CRBBB", "CLBBB", "AFIB", "SBRAD"]
     assert found["draws"] == 2 and found["notice"].startswith("Research use only")
     result = ecgdiff.reconstruct(recording, draws=2, seed=3)
@@ -229,7 +232,7 @@ def test_info_prints_the_card(capsys: pytest.CaptureFixture[str]) -> None:
     card = capsys.readouterr().out
     for word in ("PTB-XL", "Total-variance", "esearch use only", "mV"):
         assert word in card
+    assert classifier_names() == ["default", "lead_I"]
     for name in classifier_names():
         assert main(["info", "--classifier", name]) == 0
         assert f"# Classifier `{name}`" in capsys.readouterr().out
-    assert classifier_names() == ["default", "lead_I"]
