@@ -135,7 +135,11 @@ def _figure_options(parser: argparse.ArgumentParser) -> None:
     _shown_options(parser)
     add = parser.add_argument
     add("--out", default="figures.html", help="the file to write")
-    add(
+    _small_option(parser)
+
+
+def _small_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--small",
         action="store_true",
         help="leave out plotly.js (5 MB), which the page then loads from its public address",
@@ -162,6 +166,7 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=["markdown", "latex"], default="markdown")
     add("--out", type=Path, help="folder for readings.json, .html, and .md or .tex")
 
+    _small_option(parser)
 
 def _keep_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -256,7 +261,7 @@ def _read(args: argparse.Namespace) -> str:
     file: Path = args.out / ("readings.tex" if args.format == "latex" else "readings.md")
     file.write_text(text, encoding="utf-8")
     page: Path = args.out / "readings.html"
-    write_figure(reading_figure(found.figures), page, offline=True)
+    write_figure(reading_figure(found.figures), page, offline=not args.small)
     return f"wrote {file}, {page} and {args.out / 'readings.json'}"
 
 
