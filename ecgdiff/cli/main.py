@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 refused by the quality gate.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -262,14 +262,26 @@ def _diagnose(options: argparse.Namespace) -> None:
         found = ecgdiff.diagnose(whole, allow=options.allow, **settings)
     except OperatorError:
         print("ecgdiff: not all leads were measured: reconstructing them first", file=sys.stderr)
-        found = ecgdiff.diagnose(_draw(options, recording, **_understood(options)), **settings)
+        result = _draw(options, recording, **_understood(options))
+        found = _diagnosed(result, **settings)
     else:
-        for warning in found.meta["warnings"]:
-            print(f"ecgdiff: note: {warning}", file=sys.stderr)
+        _say(found.meta["warnings"])
     if options.json:
         print(json.dumps({"file": str(options.file), **found.to_dict()}, ensure_ascii=False))
     else:
         print(found)
+
+
+def _diagnosed(result: "ecgdiff.Reconstruction", **settings: Any) -> "ecgdiff.Diagnosis":
+    """Reads the draws; what is to be noted of the reconstruction was said when it was drawn."""
+    found = ecgdiff.diagnose(result, **settings)
+    _say(note for note in found.meta["warnings"] if note not in result.meta["warnings"])
+    return found
+
+
+def _say(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"ecgdiff: note: {note}", file=sys.stderr)
 
 
 def _recording(options: argparse.Namespace) -> "ecgdiff.Recording":
@@ -292,7 +304,7 @@ def _demo(options: argparse.Namespace) -> None:
     truth = load_truth()
     result = _draw(options, recording)
     _export(options, result, "demo", truth=truth)
-    print(ecgdiff.diagnose(result))
+    print(_diagnosed(result))
     print("The same, of the twelve leads that were really measured and that no draw saw:")
     print(ecgdiff.diagnose(truth))
 
@@ -318,8 +330,7 @@ def _draw(
             progress=progress,
             **settings,
         )
-    for warning in result.meta["warnings"]:
-        print(f"ecgdiff: note: {warning}", file=sys.stderr)
+    _say(result.meta["warnings"])
     method, _, _ = str(result.meta["sampler"]).partition("(")
     print(f"ecgdiff: {result}", file=sys.stderr)
     print(f"ecgdiff: by {method} with the prior {result.meta['prior']}", file=sys.stderr)

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from ecgdiff.classifier import Classifier
 from ecgdiff.data.statements import CONDITIONS
+from ecgdiff.diagnosis.codes import asked_codes
 from ecgdiff.diagnosis.estimator import StatementEstimator, loaded
+from ecgdiff.diagnosis.notes import notes
 from ecgdiff.diagnosis.result import Diagnosis
 from ecgdiff.ecg.leads import LEADS_12
 from ecgdiff.ecg.preprocess import baseline, clip
@@ -37,7 +39,8 @@ def diagnose(
     """Gives the probability of conditions and, over draws, how sure it is. Research use only.
 
     The classifier was trained on records of 10 s. A longer ECG gets one probability for the whole,
-    in which a short episode is lost; ask about a part of it with `recording.crop(...)`.
+    in which a short episode is lost; ask about a part of it with `recording.crop(...)`. What is
+    known to limit a reading stands in `meta["warnings"]`.
 
     Arguments:
         subject: A reconstruction, each draw of which is read, or a recording with all the leads
@@ -64,7 +67,7 @@ def diagnose(
     chosen = classifier if isinstance(classifier, Classifier) else loaded(str(classifier))
     if rule not in chosen.thresholds:
         raise ValueError(f"There is no rule {rule!r}; use {' or '.join(chosen.thresholds)}.")
-    codes = _codes(conditions, chosen)
+    codes = asked_codes(conditions, chosen)
     columns = [chosen.classes.index(code) for code in codes]
     estimator = StatementEstimator(chosen, rule)
     signals, about = _shown(subject, chosen, allow)
@@ -80,6 +83,7 @@ def diagnose(
             "classifier": chosen.name,
             "classifier_sha256": chosen.config.get("sha256", ""),
             **about,
+            "warnings": [*about["warnings"], *notes(subject, chosen, rule, codes)],
         },
     )
 
@@ -107,19 +111,6 @@ def _shown(
         "read": "a recording",
         "warnings": [finding.message for finding in report.findings],
     }
-
-
-def _codes(conditions: Iterable[str] | str, classifier: Classifier) -> tuple[str, ...]:
-    if isinstance(conditions, str):
-        codes = classifier.classes if conditions == "all" else (conditions,)
-    else:
-        codes = tuple(conditions)
-    if unknown := [code for code in codes if code not in classifier.classes]:
-        raise ValueError(
-            f"The classifier {classifier.name} knows no statement {unknown[0]!r}; it knows "
-            f"{', '.join(classifier.classes)}."
-        )
-    return codes
 
 
 def _drawn(result: Reconstruction, rate: float) -> Iterator[NDArray[np.float32]]:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 __all__ = ["NOTICE", "Diagnosis"]
 
 NOTICE = "Research use only, not for clinical or diagnostic purposes."
+# Above such a threshold lies much that is far from probable.
+_FAR_BELOW_HALF = 0.05
 _HEAD = ("condition", "probability", "interval", "votes", "threshold", "reading")
 
 
@@ -117,6 +119,7 @@ class Diagnosis:
             "reached": None if reached is None else _number(reached),
             "draws": len(self.probability),
             **self.meta,
+            "warnings": [*self.meta.get("warnings", ()), *self._cautions()],
             "notice": NOTICE,
         }
 
@@ -127,7 +130,7 @@ class Diagnosis:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
-        return "\n".join([*lines, f"{self._source()}. {NOTICE}"])
+        return "\n".join([*lines, *self._footer()])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{cell}</th>" for cell in _HEAD)
@@ -135,8 +138,8 @@ class Diagnosis:
             "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
             for row in self._cells()
         )
-        source = escape(f"{self._source()}. {NOTICE}")
-        return f"<table><tr>{head}</tr>{body}</table><p>{source}</p>"
+        footer = "<br>".join(escape(line) for line in self._footer())
+        return f"<table><tr>{head}</tr>{body}</table><p>{footer}</p>"
 
     def _cells(self) -> list[list[str]]:
         low, high = self.interval()
@@ -161,6 +164,24 @@ class Diagnosis:
                 self.readings(),
                 strict=True,
             )
+        ]
+
+    def _footer(self) -> list[str]:
+        return [*self._cautions(), f"{self._source()}. {NOTICE}"]
+
+    def _cautions(self) -> list[str]:
+        """That "above threshold" is not "probable", where it is said of what is not."""
+        said = zip(self.conditions, self.thresholds, self.mean(), self.readings(), strict=True)
+        codes = [
+            code
+            for code, at, p, word in said
+            if word == "above threshold" and at < _FAR_BELOW_HALF and p < 0.5
+        ]
+        if not codes:
+            return []
+        return [
+            f'"Above threshold" is not "probable": the threshold of {", ".join(codes)} lies far '
+            "below one half."
         ]
 
     def _source(self) -> str:

@@ -21,6 +21,7 @@ from ecgdiff.evaluation.condition_tables import condition_tables
 from ecgdiff.evaluation.figures import figure
 from ecgdiff.evaluation.journal import Row
 from ecgdiff.evaluation.kept import keep
+from ecgdiff.evaluation.outputs import check_file, check_folder
 from ecgdiff.evaluation.paired_tables import paired_tables
 from ecgdiff.evaluation.parquet import read_header, read_rows
 from ecgdiff.evaluation.reading_figure import figure as reading_figure
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         print(args.do(args))
-    except (EcgDiffError, ImportError) as error:
+    except (EcgDiffError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -135,7 +136,11 @@ def _figure_options(parser: argparse.ArgumentParser) -> None:
     _shown_options(parser)
     add = parser.add_argument
     add("--out", default="figures.html", help="the file to write")
-    add(
+    _small_option(parser)
+
+
+def _small_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--small",
         action="store_true",
         help="leave out plotly.js (5 MB), which the page then loads from its public address",
@@ -161,6 +166,7 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
     add("--resamples", type=_positive, default=1000, help="bootstrap replicates")
     add("--format", choices=["markdown", "latex"], default="markdown")
     add("--out", type=Path, help="folder for readings.json, .html, and .md or .tex")
+    _small_option(parser)
 
 
 def _keep_options(parser: argparse.ArgumentParser) -> None:
@@ -199,6 +205,8 @@ def _positive(text: str) -> int:
 
 
 def _table(args: argparse.Namespace) -> str:
+    if args.out is not None:
+        check_file(args.out)
     rows, header = _rows(args), read_header(_file(args.rows))
     found = collect(rows, resamples=args.resamples)
     made = tables(found, header)
@@ -215,6 +223,7 @@ def _table(args: argparse.Namespace) -> str:
 
 
 def _figure(args: argparse.Namespace) -> str:
+    check_file(args.out)
     rows, count = _rows(args), listed(read_header(_file(args.rows)))
     made = figure(collect(rows, resamples=args.resamples), averaged(rows), count=count)
     write_figure(made, args.out, offline=not args.small)
@@ -228,6 +237,8 @@ def _say_what_is_absent(rows: Sequence[Row]) -> None:
 
 
 def _read(args: argparse.Namespace) -> str:
+    if args.out is not None:
+        check_folder(args.out)
     found = report(
         _file(args.rows),
         args.root,
@@ -263,7 +274,7 @@ def _read(args: argparse.Namespace) -> str:
     file: Path = args.out / ("readings.tex" if args.format == "latex" else "readings.md")
     file.write_text(text, encoding="utf-8")
     page: Path = args.out / "readings.html"
-    write_figure(reading_figure(found.figures), page, offline=True)
+    write_figure(reading_figure(found.figures), page, offline=not args.small)
     return f"wrote {file}, {page} and {args.out / 'readings.json'}"
 
 
@@ -279,6 +290,7 @@ def _rows(args: argparse.Namespace) -> list[Row]:
 
 
 def _keep(args: argparse.Namespace) -> str:
+    check_folder(args.out)
     rows = _rows(args)
     labels = dict.fromkeys(row["method"] for row in rows)
     if unknown := [name for name in args.method if name not in labels]:
@@ -291,6 +303,7 @@ def _keep(args: argparse.Namespace) -> str:
 
 
 def _list(args: argparse.Namespace) -> str:
+    check_file(args.file)
     rows = PTBXL(args.root).rows((args.fold,))
     other = read_list(args.other_than) if args.other_than else None
     draw = draw_conditions if args.conditions else draw_list

@@ -32,6 +32,7 @@ from ecgdiff.evaluation.diagnosis import (
     brier_scores,
     calibration_errors,
 )
+from ecgdiff.evaluation.outputs import check_folder
 
 __all__ = ["evaluate", "main", "table"]
 
@@ -165,16 +166,21 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     names = args.classifier or ["default", "lead_I"]
     try:
-        document = evaluate(args.root, names, args.fold, max(args.resamples, 1))
-    except EcgDiffError as error:
+        check_folder(args.out)
+        text = _write(evaluate(args.root, names, args.fold, max(args.resamples, 1)), args.out)
+    except (EcgDiffError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    args.out.mkdir(parents=True, exist_ok=True)
-    numbers, text = json.dumps(document, indent=1) + "\n", table(document)
-    (args.out / "classifier.json").write_text(numbers, encoding="utf-8")
-    (args.out / "classifier.md").write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0
+
+
+def _write(document: Mapping[str, Any], out: Path) -> str:
+    out.mkdir(parents=True, exist_ok=True)
+    numbers, text = json.dumps(document, indent=1) + "\n", table(document)
+    (out / "classifier.json").write_text(numbers, encoding="utf-8")
+    (out / "classifier.md").write_text(text + "\n", encoding="utf-8")
+    return text
 
 
 if __name__ == "__main__":

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from ecgdiff import __version__
 from ecgdiff.classifier import load_classifier
 from ecgdiff.ecg.leads import LEADS_12
-from ecgdiff.errors import DataError, EcgDiffError
+from ecgdiff.errors import EcgDiffError
 from ecgdiff.evaluation.delineation import find_beats
 from ecgdiff.evaluation.distributions import rhythms
 from ecgdiff.evaluation.draws_page import draws_page
+from ecgdiff.evaluation.outputs import check_folder
 from ecgdiff.evaluation.quality_measures import Clock, Settings, measure
 from ecgdiff.evaluation.quality_page import figure
 from ecgdiff.evaluation.quality_records import Folds
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         document = write(args)
-    except (EcgDiffError, ImportError) as error:
+    except (EcgDiffError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -62,12 +63,13 @@ def write(args: argparse.Namespace) -> dict[str, Any]:
     """Measures a prior and writes the four files; returns the numbers.
 
     Raises:
-        EcgDiffError: If PTB-XL, a prior or the classifier is missing, or the numbers asked for
-            are too small.
+        EcgDiffError: If PTB-XL, a prior or the classifier is missing, the folder cannot be
+            written, or the numbers asked for are too small.
         ImportError: If plotly or neurokit2 is not installed.
     """
     settings = Settings(args.draws, args.steps, args.records, args.seed)
     _require_libraries()
+    check_folder(args.out)
     prior, classifier = load_prior(args.prior), load_classifier(args.classifier)
     if classifier.sampling_rate != prior.sampling_rate:
         raise EcgDiffError(
@@ -76,7 +78,6 @@ def write(args: argparse.Namespace) -> dict[str, Any]:
         )
     compare = load_prior(args.compare) if args.compare else None
     folds = Folds(args.root, prior.leads)
-    out = _folder(args.out)
     clock = Clock()
     measured = measure(prior, folds, settings, clock, compare)
     document = {
@@ -90,6 +91,8 @@ def write(args: argparse.Namespace) -> dict[str, Any]:
         **summarize(measured, prior, classifier, clock, args.seed),
         "seconds": clock.seconds,
     }
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
     (out / "quality.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     (out / "quality.md").write_text(markdown(document), encoding="utf-8")
     write_figure(figure(document), out / "quality.html", offline=True)
@@ -115,17 +118,6 @@ def _paper(
     )
     band = str(prior.config.get("band", ""))
     draws_page(signal, prior.sampling_rate, captions, path, title=title, text=text, band=band)
-
-
-def _folder(path: str) -> Path:
-    """Makes the folder for the results, before minutes are spent on them."""
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"--out {path} cannot be made ({error}); choose another folder."
-        ) from error
-    return Path(path)
 
 
 def _require_libraries() -> None:

@@ -28,6 +28,7 @@ from ecgdiff.evaluation.folder import begin, compare, compared, joined, locked, 
 from ecgdiff.evaluation.journal import Row, failed, incomplete, latest
 from ecgdiff.evaluation.kept import Kept, known
 from ecgdiff.evaluation.neighbors import Library, Neighbors
+from ecgdiff.evaluation.outputs import check_folder
 from ecgdiff.evaluation.parquet import require_pyarrow, write_rows
 from ecgdiff.evaluation.records import (
     SAMPLING_RATE,
@@ -83,13 +84,15 @@ def evaluate(args: argparse.Namespace) -> str:
         The figures as Markdown.
 
     Raises:
-        EcgDiffError: If arguments or data are wrong, another run is at work in the folder, or it
-            holds rows of other settings or another list.
+        EcgDiffError: If arguments or data are wrong, the folder cannot be written, another run is
+            at work in it, or it holds rows of other settings or another list.
         ImportError: If pyarrow is not installed, or neurokit2 with --morphology.
     """
     require_pyarrow()
     if args.morphology:
         require_neurokit()
+    check_folder(args.out)
+    _check_device(args.device)
     plan, out = _plan(args), Path(args.out)
     kept = known(args.known) if args.known else []
     with locked(out):
@@ -354,6 +357,19 @@ def _command(args: argparse.Namespace) -> str:
     parts += ["--known", args.known] if args.known else []
     parts += ["--workers", str(args.workers)] if args.workers > 1 else []
     return shlex.join([*parts, "--device", args.device, "--out", args.out])
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise EcgDiffError(f"--device {name} is no device; give cpu or cuda.") from error
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= there:
+        raise EcgDiffError(
+            f"--device {name}: no such CUDA device (PyTorch {torch.__version__} finds {there}); "
+            "give --device cpu, or run where there is one."
+        )
 
 
 def _device(args: argparse.Namespace) -> str:

@@ -19,6 +19,7 @@ import torch
 
 from ecgdiff import __version__
 from ecgdiff.errors import EcgDiffError
+from ecgdiff.evaluation.outputs import check_folder
 from ecgdiff.experiments import (
     ablation,
     anisotropic,
@@ -69,13 +70,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     given = vars(_parser().parse_args(arguments))
     name, out = given.pop("name"), Path(given.pop("out"))
-    experiment = EXPERIMENTS[name]
-    begin = time.perf_counter()
     try:
-        result = experiment.run(experiment.setting(**given))
-    except EcgDiffError as error:
+        print(_results(name, given, out))
+    except (EcgDiffError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _results(name: str, given: Mapping[str, Any], out: Path) -> str:
+    """Runs one experiment, writes its files and returns the text of one of them."""
+    check_folder(out)
+    experiment = EXPERIMENTS[name]
+    begin = time.perf_counter()
+    result = experiment.run(experiment.setting(**given))
     document = {
         "command": _command(name, given),
         "version": __version__,
@@ -88,8 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     (out / f"{name}.md").write_text(text, encoding="utf-8")
     write_figure(experiment.figure(result), out / f"{name}.html")
-    print(text)
-    return 0
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:

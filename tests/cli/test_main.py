@@ -194,6 +194,9 @@ def test_diagnose_reconstructs_what_is_missing_and_gives_json(
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert "reconstructing" in err
+    for warning in found["warnings"]:  # each once
+        assert err.count(f"ecgdiff: note: {warning}\n") == 1
+    assert any("--classifier lead_I" in warning for warning in found["warnings"])
     assert [c["code"] for c in found["conditions"]] == ["CRBBB", "CLBBB", "AFIB", "SBRAD"]
     assert found["draws"] == 2 and found["notice"].startswith("Research use only")
     result = ecgdiff.reconstruct(recording, draws=2, seed=3)
@@ -209,7 +212,7 @@ def test_diagnose_reads_a_complete_recording_as_it_is(capsys: pytest.CaptureFixt
     assert "AFIB (atrial fibrillation)" in out and "NORM (normal ECG)" in out
     assert "Read from a recording: no interval" in out and "Research use only" in out
     assert main(["diagnose", str(record), "--lost", "V1", "--conditions", "RBBB"]) == 1
-    assert "no statement 'RBBB'" in capsys.readouterr().err
+    assert "no statement 'RBBB' (complete right bundle" in capsys.readouterr().err
 
 
 def test_demo_ends_with_the_conditions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,6 +232,7 @@ def test_info_prints_the_card(capsys: pytest.CaptureFixture[str]) -> None:
     card = capsys.readouterr().out
     for word in ("PTB-XL", "Total-variance", "esearch use only", "mV"):
         assert word in card
+    assert classifier_names() == ["default", "lead_I"]
     for name in classifier_names():
         assert main(["info", "--classifier", name]) == 0
         assert f"# Classifier `{name}`" in capsys.readouterr().out

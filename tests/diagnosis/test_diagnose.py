@@ -240,6 +240,8 @@ def test_requests_that_make_no_sense_are_explained() -> None:
         ecgdiff.diagnose("watch.csv")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no statement 'RBBB'; it knows RIGHT, LEFT"):
         ecgdiff.diagnose(recording(), classifier=classifier(), conditions=["RBBB"])
+    with pytest.raises(ValueError, match=r"'RBBB' \(.* is CRBBB, .* is IRBBB\); it knows 1AVB"):
+        ecgdiff.diagnose(recording(), conditions=["RBBB"])
     with pytest.raises(ValueError, match="no rule 'best'"):
         ecgdiff.diagnose(recording(), classifier=classifier(), rule="best")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="between 0 and 1"):

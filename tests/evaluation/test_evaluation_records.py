@@ -1,6 +1,7 @@
 """The fixed list of records, and their preprocessing."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ecgdiff.data.ptbxl import PTBXL
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.errors import DataError
 from ecgdiff.evaluation.records import (
@@ -90,6 +92,35 @@ def test_committed_list_can_be_drawn_again(ptbxl_csv: Path) -> None:
     assert draw_list(rows) == chosen
     patients = {r.ecg_id: r.patient_id for r in rows}
     assert len({patients[i] for i in chosen.ecg_ids}) == 100
+
+
+COMMITTED = [
+    ("fold10_440_conditions", 10, 304, 136, 2198),
+    ("fold9_440_conditions", 9, 307, 133, 2183),
+]
+
+
+@pytest.mark.parametrize(("name", "fold", "certain", "drawn", "size"), COMMITTED)
+def test_committed_lists_stand_for_their_fold(
+    name: str, fold: int, certain: int, drawn: int, size: int
+) -> None:
+    chosen = read_list(name)
+    assert (chosen.name, chosen.fold, chosen.seed) == (name, fold, 0)
+    assert len(set(chosen.ecg_ids)) == 440 == certain + drawn
+    assert list(chosen.ecg_ids) == sorted(chosen.ecg_ids)
+    assert Counter(chosen.inclusion) == {1.0: certain, drawn / (size - certain): drawn}
+    assert sum(chosen.weights.values()) == pytest.approx(size)
+
+
+@pytest.mark.parametrize(("name", "fold", "certain", "drawn", "size"), COMMITTED)
+def test_committed_lists_of_conditions_can_be_drawn_again(
+    name: str, fold: int, certain: int, drawn: int, size: int, ptbxl_csv: Path
+) -> None:
+    rows = PTBXL(ptbxl_csv.parent).rows((fold,))
+    assert len(rows) == size
+    assert sum(bool(row.statements & set(CONDITIONS)) for row in rows) == certain
+    chosen = read_list(name)
+    assert draw_conditions(rows, fold, count=440, seed=chosen.seed) == chosen
 
 
 def fold(count: int, common: int) -> list[FakeRow]:

@@ -178,7 +178,7 @@ def test_unknown_and_unfit_priors_are_refused(
     assert "cannot be compared" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert quality.main([*command, "--out", str(tmp_path / "file")]) == 1
-    assert "choose another folder" in capsys.readouterr().err
+    assert "file is a file; give a folder" in capsys.readouterr().err
     monkeypatch.undo()
     assert quality.main([*command, "--prior", "nowhere"]) == 1
     assert "no prior 'nowhere'" in capsys.readouterr().err

@@ -339,6 +339,13 @@ def test_the_files_say_what_is_left_out_and_what_the_figures_were_made_of(
     assert "40 records of fold 10" in written["about"]["precordial"]
     entry = written["tasks"]["precordial"]["half_way"]
     assert len(entry["f1 less real ECG"]["value"]) == len(written["conditions"])
+    # The page needs no network, or holds no plotly.js.
+    page = tmp_path / "readings.html"
+    whole = page.read_text(encoding="utf-8")
+    assert "<script src=" not in whole and "<script charset" not in whole
+    assert command.main([*given, "--out", str(tmp_path), "--small"]) == 0
+    assert page.stat().st_size < 40_000 < len(whole)
+    assert "lead-I classifier" in page.read_text(encoding="utf-8")
 
 
 def test_the_command_writes_the_thresholds_it_chose(tmp_path: Path) -> None:
