@@ -15,7 +15,8 @@ the sampler `conditional` as well as those that guide a prior.
 FOLDER gets `log.csv` (which training/curve.py draws), `snapshots/` (all that `--resume` needs,
 every minute, the last two) and `weights/` (the better average, at every validation). When the time
 is over or on SIGTERM the step is finished, the weights are written, read back and compared with
-those in memory; the exit status is 0 only if they pass.
+those in memory; the exit status is 0 only if they pass. Then follow the acceptance checks of a
+prior's card, into `acceptance.json` and `draws.npz`.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from join import read_shards, write_shards
+from slot_acceptance import write_acceptance
 from slot_log import Log
 from slot_run import MEAN, VALIDATION_FOLD, Losses, Run
 from slot_snapshots import go_back, load_snapshot, save_snapshot
@@ -237,7 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
-    print(f"step {run.step}: wrote {a.out / 'weights'}, read back and compared")
+    print(f"step {run.step}: wrote {a.out / 'weights'}, read back and compared", flush=True)
+    if a.draws:
+        write_acceptance(run, a.draws)
+        print(f"wrote {a.out / 'acceptance.json'} and draws.npz after {budget.elapsed():.0f} s")
     return 0
 
 
@@ -303,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--toeplitz", type=int, default=s4.TOEPLITZ_LENGTH, help="longer sequences take the FFT")
     add("--seed", type=int, default=0)
     add("--validation-records", type=int, default=512)
+    add("--draws", type=int, default=512, help="for the checks after the last step; 0: no checks")
     add("--log-steps", type=int, default=50)
     add("--snapshot-seconds", type=float, default=60.0)
     add("--validate-seconds", type=float, default=180.0)

@@ -106,9 +106,10 @@ class Run:
             raise DataError(f"{count} training records cannot fill a batch; lower --batch.")
         self.unit = packed.step_uv / (1000.0 * self.h["scale"])
         self.records = samples[train].to(self.device)
-        whole = samples[~train]
-        picked = torch.linspace(0, len(whole) - 1, min(self.a.validation_records, len(whole)))
-        self.validation = self.unit * middle(whole[picked.long()].float(), length)
+        self.held = middle(samples[~train], length)
+        count_held = len(self.held)
+        picked = torch.linspace(0, count_held - 1, min(self.a.validation_records, count_held))
+        self.validation = self.unit * self.held[picked.long()].float()
         folds = sorted({int(fold) for fold in packed.folds[~held]})
         self.about = {
             "folds": folds,

@@ -72,7 +72,7 @@ def write_set(folder: Path, part_bytes: int = 10**6) -> list[Path]:
 
 def arguments(folder: Path, *more: str, minutes: float = 0.2) -> list[str]:
     fixed = "--preset small --batch 16 --lr 0.01 --lengths 64,32 --device cpu --compile off"
-    often = "--decays 0.9,0.99 --log-steps 4 --snapshot-seconds 4 --validate-seconds 15"
+    often = "--decays 0.9,0.99 --log-steps 4 --snapshot-seconds 4 --validate-seconds 15 --draws 0"
     places = ["--data", str(folder / "data"), "--out", str(folder / "out")]
     return [*places, "--minutes", str(minutes), *fixed.split(), *often.split(), *more]
 

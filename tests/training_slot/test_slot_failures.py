@@ -26,7 +26,7 @@ HONEST_LOSS, HONEST_GO_BACK = slot_run.edm_loss, slot.go_back
 def words(folder: Path, *more: str) -> list[str]:
     places = ["--data", str(folder / "data"), "--out", str(folder / "out")]
     fixed = "--preset small --batch 16 --lr 0.01 --lengths 64,32 --device cpu --minutes 0.3"
-    often = "--decays 0.9,0.99 --log-steps 4 --snapshot-seconds 4 --validate-seconds 15"
+    often = "--decays 0.9,0.99 --log-steps 4 --snapshot-seconds 4 --validate-seconds 15 --draws 0"
     return [*places, *fixed.split(), *often.split(), *more]
 
 
