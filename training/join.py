@@ -164,6 +164,8 @@ def _as_run(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[st
 def _slot_card(slot: Mapping[str, Any]) -> str:
     share = slot["shown"]
     seen = _SHOWN.format(shown=share, rest=1 - share) if share else ""
+    if backs := slot["restarts"]:
+        seen += f" Steps failed, and the run went back {backs} times, to half the rates each time."
     return (
         "\n## Training by the clock\n\n"
         f"{slot['seconds'] / 60:.1f} minutes on one device ({slot['device']}), batches of "

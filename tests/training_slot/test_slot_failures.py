@@ -106,6 +106,8 @@ def test_a_run_that_fails_goes_back_and_slows_down(
     assert slow <= 30
     config, _ = join.read_shards(small / "out" / "weights")
     assert config["training"]["slot"]["restarts"] == 1
+    join.join(small / "out" / "weights", small / "prior", "mine")
+    assert "went back 1 times" in (small / "prior" / "README.md").read_text(encoding="utf-8")
     # A later process goes on at the rate that was left.
     a = slot._parser().parse_args(words(small, "--compile", "off", "--resume"))
     again = slot_run.Run(slot._settings(a), a)
