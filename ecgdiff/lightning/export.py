@@ -46,12 +46,7 @@ class Candidate:
 
 
 def export(
-    checkpoint: Path,
-    root: str,
-    name: str,
-    out: Path,
-    draws: int = 512,
-    device: str = "cpu",
+    checkpoint: Path, root: str, name: str, out: Path, draws: int = 512, device: str = "cpu"
 ) -> dict[str, Any]:
     """Writes the checkpoint folder `out` and returns its configuration.
 
@@ -72,7 +67,8 @@ def export(
     length = max(module.hparams["lengths"], default=whole.shape[-1])
     validation = module.to_units(middle(whole, length))
     module.net.eval()
-    best = min(_candidates(module, state, validation), key=lambda c: sum(c.losses))
+    candidates = _candidates(module, state, validation)
+    best = min(candidates, key=lambda c: sum(c.losses))
     _use(module, best.weights)
     train, clipped = load_fold_set(root, folds, leads)
     covariance = LeadFrequencyCovariance.fit(_InUnits(module, middle(train, length)), smooth=2)
@@ -97,6 +93,7 @@ def export(
             "earlier": state.get("earlier"),
             "hyperparameters": h,
             "ema_decay": best.decay,
+            "ema_decays": [c.decay for c in candidates],
         },
     }
     checked = acceptance(module.denoiser(), validation, h["scale"], best.losses, draws, device)
