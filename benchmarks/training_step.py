@@ -45,7 +45,9 @@ def training_step(net: SaShiMi, options: argparse.Namespace) -> Callable[[], Non
     data = torch.randint(-700, 700, shape, dtype=torch.int16, device=device)
     groups = parameter_groups(net, 1e-3, 0.01)
     optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), fused=True)
-    train_net = torch.compile(net, mode=options.compile) if options.compile else net
+    # As training/slot.py does it.
+    mode = None if options.compile == "default" else options.compile
+    train_net = torch.compile(net, mode=mode, dynamic=False) if options.compile else net
     bfloat16 = options.precision == "bfloat16"
 
     def step() -> None:

@@ -29,6 +29,9 @@ from ecgdiff.windowed import draw_windows, windows_of
 
 __all__ = ["reconstruct"]
 
+# Those patterns of ecgdiff.lightning.masks in which a whole lead is lost and another is not.
+LOSE_LEADS = frozenset({"first", "leads", "mixed"})
+
 
 def reconstruct(
     recording: Recording,
@@ -127,8 +130,11 @@ def _plan(
     chosen = _checked_prior(needed_prior(method or Conditional()) if prior is None else prior)
     prepared = prepare(recording, chosen.sampling_rate, noise)
     if method is not None:
+        if isinstance(method, Conditional):
+            _check_patterns(prepared, chosen)
         return method, chosen, prepared
     if isinstance(chosen.denoiser, InpaintingDenoiser) and _showable(prepared, chosen):
+        _check_patterns(prepared, chosen)
         return Conditional(), chosen, prepared
     guided = MMPS()
     if prior is None:
@@ -145,6 +151,17 @@ def _showable(prepared: Prepared, prior: Prior) -> bool:
     """
     strongest = prepared.sigma[prepared.usable].max(initial=0.0) / prior.scale
     return not prepared.rotated and bool(strongest <= NOISE[1])
+
+
+def _check_patterns(prepared: Prepared, prior: Prior) -> None:
+    """Refuses a lost lead if the network was trained on named patterns that lose none."""
+    recipe = prior.config.get("training", {}).get("hyperparameters", {})
+    patterns, shown = recipe.get("patterns") or (), prepared.usable.any(axis=1)
+    if patterns and not LOSE_LEADS.intersection(patterns) and shown.any() and not shown.all():
+        raise OperatorError(
+            f"The prior {prior.name} was trained on the patterns {', '.join(patterns)} only, "
+            "which lose no whole lead; take another prior, or a sampler that guides one."
+        )
 
 
 def _fingerprint(recording: Recording) -> str:

@@ -18,9 +18,10 @@ from ecgdiff.ecg.leads import LEADS_8, LEADS_12, derive_12
 from ecgdiff.ecg.recording import Recording
 from ecgdiff.errors import OperatorError, SignalQualityError
 from ecgdiff.lost import lose
-from ecgdiff.pipeline import reconstruct
+from ecgdiff.pipeline import _check_patterns, reconstruct
 from ecgdiff.prepare import prepare
 from ecgdiff.prior import Prior
+from ecgdiff.samplers.conditional import Conditional
 from ecgdiff.samplers.surrogate import Surrogate
 
 RATE, WINDOW = 100.0, 400
@@ -325,3 +326,17 @@ def test_the_embedded_prior_follows_from_what_was_measured() -> None:
         used[lead] = (result.meta["prior"], str(result.meta["sampler"]).split("(")[0])
         assert einthoven(result.draws) < 1e-3
     assert used == {"I": ("inpainting", "Conditional"), "aVF": ("default", "MMPS")}
+
+
+def test_a_network_is_not_asked_for_patterns_that_it_never_saw(gaussian: Prior) -> None:
+    """The check is of what it was trained on; samplers that guide show it nothing."""
+
+    def trained(*patterns: str) -> Prior:
+        return replace(gaussian, config={"training": {"hyperparameters": {"patterns": patterns}}})
+
+    recording = ecg(gaussian, 4)
+    with pytest.raises(OperatorError, match="trained on the patterns half, blocks only"):
+        run(trained("half", "blocks"), recording, lost=["V1"], sampler=Conditional(steps=2))
+    run(trained("half"), recording, lost=["V1"])
+    for patterns, lost in ((("half",), (1.0, 2.0)), (("half", "leads"), "V1"), ((), "V1")):
+        _check_patterns(prepare(lose(recording, [lost]), RATE, 0.02), trained(*patterns))

@@ -108,7 +108,14 @@ def read_shards(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, tensors
 
 
-def join(shards: Path, out: Path, name: str, root: str | None = None, draws: int = 512) -> None:
+def join(
+    shards: Path,
+    out: Path,
+    name: str,
+    root: str | None = None,
+    draws: int = 512,
+    device: str = "cpu",
+) -> None:
     """Writes a checkpoint folder that `load_prior` reads.
 
     Arguments:
@@ -117,6 +124,7 @@ def join(shards: Path, out: Path, name: str, root: str | None = None, draws: int
         name: The prior's name.
         root: Folder of PTB-XL, for covariance and acceptance checks; a quick look without.
         draws: Unconditional draws for the acceptance check.
+        device: Where the checks are computed.
 
     Raises:
         CheckpointError: If the shards are damaged.
@@ -131,7 +139,7 @@ def join(shards: Path, out: Path, name: str, root: str | None = None, draws: int
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run.ckpt"
         torch.save(_as_run(config, tensors), run)
-        export(run, root, name, out, draws)
+        export(run, root, name, out, draws, device)
     # The export knows what all runs have; what only a run by the clock has is added.
     written = json.loads((out / "config.json").read_text(encoding="utf-8"))
     written["training"]["slot"] = slot
@@ -156,6 +164,8 @@ def _as_run(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[st
 def _slot_card(slot: Mapping[str, Any]) -> str:
     share = slot["shown"]
     seen = _SHOWN.format(shown=share, rest=1 - share) if share else ""
+    if backs := slot["restarts"]:
+        seen += f" Steps failed, and the run went back {backs} times, to half the rates each time."
     return (
         "\n## Training by the clock\n\n"
         f"{slot['seconds'] / 60:.1f} minutes on one device ({slot['device']}), batches of "
@@ -186,6 +196,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--root")
     parser.add_argument("--draws", type=int, default=512)
+    parser.add_argument("--device", default="cpu", help="for the checks, such as cuda")
     join(**vars(parser.parse_args()))
 
 

@@ -15,13 +15,12 @@ the sampler `conditional` as well as those that guide a prior.
 FOLDER gets `log.csv` (which training/curve.py draws), `snapshots/` (all that `--resume` needs,
 every minute, the last two) and `weights/` (the better average, at every validation). When the time
 is over or on SIGTERM the step is finished, the weights are written, read back and compared with
-those in memory; the exit status is 0 only if they pass.
+those in memory; the exit status is 0 only if they pass. Then follow the acceptance checks of a
+prior's card, into `acceptance.json` and `draws.npz`.
 """
 
 import argparse
 import math
-import os
-import pickle
 import signal
 import sys
 import time
@@ -30,13 +29,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from join import read_shards, write_shards
+from slot_acceptance import write_acceptance
 from slot_log import Log
 from slot_run import MEAN, VALIDATION_FOLD, Losses, Run
+from slot_snapshots import go_back, load_snapshot, save_snapshot
 
 from ecgdiff.diffusion.quality import BANDS
 from ecgdiff.errors import CheckpointError, EcgDiffError
+from ecgdiff.models import s4
 from ecgdiff.models.checkpoint import stored
 from ecgdiff.models.sashimi import PRESETS, SaShiMi
 
@@ -150,6 +151,7 @@ def _config(run: Run, elapsed: float, decay: float, losses: Losses) -> dict[str,
                 "seconds": round(elapsed, 1),
                 "batch": run.a.batch,
                 "shown": run.a.shown,
+                "restarts": run.restarts,
                 "device": run.a.device,
                 "step_uv": run.step_uv,
                 "validation_fold": VALIDATION_FOLD,
@@ -160,99 +162,32 @@ def _config(run: Run, elapsed: float, decay: float, losses: Losses) -> dict[str,
     }
 
 
-def save_snapshot(run: Run, budget: Budget) -> None:
-    """Writes all that a later process needs; keeps the last two.
-
-    Raises:
-        FloatingPointError: If the averages are not finite; nothing is written then.
-    """
-    flat = [p for average in run.averages.values() for p in average]
-    if not torch.stack([p.isfinite().all() for p in flat]).all():
-        raise FloatingPointError(f"The weights are not finite at step {run.step}.")
-    state = {
-        "settings": _fixed(run),
-        "step": run.step,
-        "used": budget.elapsed(),
-        "progress": budget.progress(),
-        "earlier": run.earlier,
-        "weights": [p.detach() for p in run.parameters],
-        "averages": {str(decay): average for decay, average in run.averages.items()},
-        "optimizer": run.optimizer.state_dict(),
-    }
-    folder = run.a.out / "snapshots"
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / "writing.part"
-    torch.save(state, part)
-    os.replace(part, folder / f"step-{run.step:09d}.pt")
-    for old in sorted(folder.glob("step-*.pt"))[:-2]:
-        old.unlink()
-
-
-def load_snapshot(run: Run, seconds: float) -> Budget:
-    """Puts the newest readable snapshot into a run; returns what is left of its time.
-
-    Raises:
-        CheckpointError: If there is none, or it is of another run.
-    """
-    state: dict[str, Any] | None = None
-    for path in sorted((run.a.out / "snapshots").glob("step-*.pt"), reverse=True):
-        try:
-            state = torch.load(path, map_location=run.device, weights_only=True)
-            break
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            print(f"{path} cannot be read ({error}); trying the one before")
-    if state is None:
-        raise CheckpointError(f"{run.a.out} has no snapshot; start without --resume.")
-    if state["settings"] != _fixed(run):
-        raise CheckpointError(
-            f"{run.a.out} is of a run with {state['settings']}, not {_fixed(run)}; give its "
-            "arguments, or another --out."
-        )
-    with torch.no_grad():
-        for own, value in zip(run.parameters, state["weights"], strict=True):
-            own.copy_(value)
-    run.averages = {decay: state["averages"][str(decay)] for decay in run.averages}
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.free_rates()
-    run.step, run.earlier = state["step"], state["earlier"]
-    return Budget(seconds, state["used"], state["progress"])
-
-
-def _fixed(run: Run) -> dict[str, Any]:
-    """What a resumed run must share with the one it goes on from."""
-    keys = ("preset", "channels", "scale", "seed", "lengths", "gain", "shown")
-    own = {
-        "batch": run.a.batch,
-        "records": run.about["records"],
-        "folds": run.about["folds"],
-        "step_uv": run.step_uv,
-        "device": run.device.type,
-        "decays": list(run.averages),
-    }
-    return {**{key: run.h[key] for key in keys}, **own}
-
-
 def train(run: Run, budget: Budget, log: Log, stopped: Callable[[], bool]) -> None:
-    """Makes steps until the time is over.
+    """Makes steps until the time is over, from a snapshot with half the rates if they fail.
 
     Raises:
-        FloatingPointError: If the loss is not finite.
+        FloatingPointError: If the steps fail again and again.
         EcgDiffError: If there was no time for one.
     """
     a = run.a
-    # The first validation comes early: it shows that all of the program works.
-    snapshot = budget.elapsed() + a.snapshot_seconds
+    # The first ones come early: before the rate is at its peak, and to show that all works.
+    snapshot = budget.elapsed() + a.snapshot_seconds / 4
     validation = budget.elapsed() + a.validate_seconds / 4
     since, at = run.step, budget.elapsed()
     while budget.elapsed() < budget.seconds and not stopped():
         run.train_step(rate(budget.progress()))
         if run.step % a.log_steps and budget.elapsed() < snapshot:
             continue
-        loss, elapsed = float(run.total) / (run.step - since), budget.elapsed()
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"The loss is {loss} at step {run.step}.")
+        try:
+            loss = run.mean_loss()
+        except FloatingPointError as error:
+            go_back(run, error)
+            log.rewind(run.step)
+            since, at = run.step, budget.elapsed()
+            continue
+        elapsed = budget.elapsed()
         speed = (run.step - since) * a.batch / (elapsed - at)
-        lr = run.h["lr"] * rate(budget.progress())
+        lr = run.h["lr"] * run.cut * rate(budget.progress())
         log.write(
             step=run.step,
             elapsed_s=round(elapsed, 2),
@@ -260,9 +195,8 @@ def train(run: Run, budget: Budget, log: Log, stopped: Callable[[], bool]) -> No
             lr=lr,
             samples_per_s=round(speed, 1),
         )
-        run.total.zero_()
         if elapsed >= snapshot:
-            save_snapshot(run, budget)
+            save_snapshot(run, elapsed, budget.progress())
             snapshot = elapsed + a.snapshot_seconds
             print(
                 f"step {run.step}, {elapsed:.0f} s: loss {loss:.4f}, lr {lr:.2e}, "
@@ -280,8 +214,8 @@ def train(run: Run, budget: Budget, log: Log, stopped: Callable[[], bool]) -> No
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0 if the weights written are good."""
     a = _parser().parse_args(arguments)
-    if a.device.startswith("cuda"):
-        torch.set_float32_matmul_precision("high")
+    # TF32 stays off: with bfloat16 for all other matrices only S4D's kernels would lose by it.
+    s4.TOEPLITZ_LENGTH = a.toeplitz
     budget = Budget(60 * a.minutes)
     terminated: list[int] = []
     previous = signal.getsignal(signal.SIGTERM)
@@ -289,9 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_folder(a)
         run = Run(_settings(a), a)
         if a.resume:
-            began = budget.began
-            budget = load_snapshot(run, 60 * a.minutes)
-            budget.began = began
+            budget.used, budget.before = load_snapshot(run)
         log = Log(a.out / "log.csv", list(run.averages), run.step, run.views)
         run.prepare()
         # Until here the signal ends the process at once: there is nothing to save.
@@ -299,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         budget.start()
         print(f"step {run.step}: ready after {budget.elapsed() - budget.used:.0f} s", flush=True)
         train(run, budget, log, lambda: bool(terminated))
-        save_snapshot(run, budget)
+        save_snapshot(run, budget.elapsed(), budget.progress())
         elapsed = budget.elapsed()
         log.write_losses(run.step, elapsed, publish(run, elapsed, check=True))
     except (EcgDiffError, FloatingPointError) as error:
@@ -307,7 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
-    print(f"step {run.step}: wrote {a.out / 'weights'}, read back and compared")
+    print(f"step {run.step}: wrote {a.out / 'weights'}, read back and compared", flush=True)
+    if a.draws:
+        write_acceptance(run, a.draws)
+        print(f"wrote {a.out / 'acceptance.json'} and draws.npz after {budget.elapsed():.0f} s")
     return 0
 
 
@@ -370,8 +305,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on from the newest snapshot in --out")
     add("--device", default="cuda")
     add("--compile", choices=COMPILE, default="default")
+    add("--toeplitz", type=int, default=s4.TOEPLITZ_LENGTH, help="longer sequences take the FFT")
     add("--seed", type=int, default=0)
     add("--validation-records", type=int, default=512)
+    add("--draws", type=int, default=512, help="for the checks after the last step; 0: no checks")
     add("--log-steps", type=int, default=50)
     add("--snapshot-seconds", type=float, default=60.0)
     add("--validate-seconds", type=float, default=180.0)

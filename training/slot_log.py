@@ -28,12 +28,16 @@ class Log:
         values = [name + band for name in names for band in ("", *(f"/{s:.3g}" for s in BANDS))]
         self.path = path
         self.columns = ["step", "elapsed_s", "loss", "lr", "samples_per_s", *values]
-        kept: list[dict[str, str]] = []
-        if step and path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
+        self.rewind(step)
+
+    def rewind(self, step: int) -> None:
+        """Drops the rows of steps after `step`, which will be made again."""
+        kept: list[dict[str, str]] = []
+        if step and self.path.is_file():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        with self.path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(kept)

@@ -69,7 +69,14 @@ class Run:
         self.free_rates()
         self.called = self._compiled()
         self._load_records()
-        self.total = torch.zeros((), device=self.device)
+        self.restarts, self._since = 0, 0
+        # The loss of all steps since the last look that were finite, and how many were not.
+        self.total, self.left_out = torch.zeros(2, device=self.device)
+
+    @property
+    def cut(self) -> float:
+        """What is left of the peak rates after the run went back to snapshots."""
+        return 0.5**self.restarts
 
     def free_rates(self) -> None:
         """Makes the learning rates tensors, which graphs read anew at every step."""
@@ -99,9 +106,10 @@ class Run:
             raise DataError(f"{count} training records cannot fill a batch; lower --batch.")
         self.unit = packed.step_uv / (1000.0 * self.h["scale"])
         self.records = samples[train].to(self.device)
-        whole = samples[~train]
-        picked = torch.linspace(0, len(whole) - 1, min(self.a.validation_records, len(whole)))
-        self.validation = self.unit * middle(whole[picked.long()].float(), length)
+        self.held = middle(samples[~train], length)
+        count_held = len(self.held)
+        picked = torch.linspace(0, count_held - 1, min(self.a.validation_records, count_held))
+        self.validation = self.unit * self.held[picked.long()].float()
         folds = sorted({int(fold) for fold in packed.folds[~held]})
         self.about = {
             "folds": folds,
@@ -144,30 +152,70 @@ class Run:
             return edm_loss(self.called, x0, sigma, noise)
 
     def prepare(self) -> None:
-        """Compiles for every length, before the schedule starts."""
+        """Compiles for every length, before the schedule starts; goes on without if that fails."""
+        try:
+            self._try_lengths()
+        except torch.cuda.OutOfMemoryError:
+            raise  # without the compiler it would take more
+        except Exception as error:  # compilers fail in many ways: theirs, the system's, torch's
+            if self.called is self.net:
+                raise
+            print(f"Compiling failed, going on without: {error!r:.1000}", flush=True)
+            self.called = self.net
+            self._try_lengths()
+
+    def _try_lengths(self) -> None:
         for length in self.h["lengths"]:
-            self.loss(length).backward()
             self.optimizer.zero_grad()
+            self.loss(length).backward()
+        self.optimizer.zero_grad()
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def train_step(self, fraction: float) -> None:
-        """One step at a fraction of the peak rates; nothing here waits for the device."""
+        """One step at a fraction of the peak rates; nothing here waits for the device.
+
+        A step whose loss or gradient is not finite changes no weight.
+        """
         if self.a.compile == "reduce-overhead":
             torch.compiler.cudagraph_mark_step_begin()
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"].fill_(peak * fraction)
+            group["lr"].fill_(peak * self.cut * fraction)
         loss = self.loss(self.h["lengths"][self.step % len(self.h["lengths"])])
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        fine = norm.isfinite() & loss.detach().isfinite()
+        # Clipped by an infinite norm, gradients are NaN: the fused optimizer looks at this flag on
+        # the device and leaves the step out.
+        self.optimizer.found_inf = (~fine).float()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.total += loss.detach()
+        self.total += torch.where(fine, loss.detach(), 0.0)
+        self.left_out += ~fine
         self.step += 1
+        self._since += 1
         with torch.no_grad():
             for decay, average in self.averages.items():
                 keep = min(decay, (1 + self.step) / (10 + self.step))
                 torch._foreach_lerp_(average, self.parameters, 1 - keep)
+
+    def mean_loss(self) -> float:
+        """The mean loss of the steps since the last call, those that were left out excepted.
+
+        Raises:
+            FloatingPointError: If half of the steps or more were left out.
+        """
+        total, left_out = torch.stack([self.total, self.left_out]).tolist()
+        steps, self._since = self._since, 0
+        self.total.zero_()
+        self.left_out.zero_()
+        if 2 * left_out >= steps:
+            raise FloatingPointError(
+                f"The loss is not finite in {left_out:.0f} of {steps} steps up to {self.step}."
+            )
+        if left_out:
+            print(f"step {self.step}: {left_out:.0f} steps were not finite and left out")
+        return float(total / (steps - left_out))
 
     def averaged(self, decay: float) -> SaShiMi:
         """A network of its own with one average."""

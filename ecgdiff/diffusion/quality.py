@@ -10,6 +10,8 @@ A ratio above one in the second means that the denoiser is too timid: draws will
 
 **Unconditional draws.** The quantiles over records of the per-record standard deviation, lead by
 lead, next to those of real records. (The pooled standard deviation is ruled by a few records.)
+
+Records, noise and results are on the CPU, wherever the denoiser is: every device sees the same.
 """
 
 import math
@@ -51,6 +53,7 @@ def total_variance(
     levels: Sequence[float] = LEVELS,
     seed: int = 0,
     progress: Progress | None = None,
+    device: torch.device | str = "cpu",
 ) -> list[dict[str, float]]:
     """Computes the total-variance check per noise level.
 
@@ -60,13 +63,14 @@ def total_variance(
         levels: Noise levels sigma, in model units; the nearest of the schedule are used.
         seed: Seed of the noise.
         progress: Called after each level with the levels done and in all.
+        device: Where the denoiser is.
 
     Returns:
         Per level: sigma, mse, `total` = (var D + MSE) / var x and `slope` = cov(D, x) / var D; 1
         is perfect for both; `total_error` and `slope_error`, their standard errors over records.
     """
     rows = []
-    for sigma, d in _denoised(denoiser, x0, levels, seed, progress):
+    for sigma, d in _denoised(denoiser, x0, levels, seed, progress, device):
         centered, x = d - d.mean(), x0 - x0.mean()
         var_d, mse, var_x, cov = (
             v.mean(dim=(1, 2)).double()
@@ -94,10 +98,15 @@ def _ratio(above: Tensor, below: Tensor) -> tuple[float, float]:
 
 
 def denoising_losses(
-    denoiser: Denoiser, x0: Tensor, levels: Sequence[float], seed: int = 0
+    denoiser: Denoiser,
+    x0: Tensor,
+    levels: Sequence[float],
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> list[float]:
     """The means over records of :func:`record_losses`, one per level."""
-    losses: list[float] = record_losses(denoiser, x0, levels, seed).mean(axis=1).tolist()
+    found = record_losses(denoiser, x0, levels, seed, device=device)
+    losses: list[float] = found.mean(axis=1).tolist()
     return losses
 
 
@@ -108,6 +117,7 @@ def record_losses(
     levels: Sequence[float] = BANDS,
     seed: int = 0,
     progress: Progress | None = None,
+    device: torch.device | str = "cpu",
 ) -> NDArray[np.float64]:
     r"""Computes the losses :math:`(1 + 1/\sigma^2)\,\mathrm{MSE}` record by record.
 
@@ -117,12 +127,13 @@ def record_losses(
         levels: Noise levels sigma, in model units; the nearest of the schedule are used.
         seed: Seed of the noise.
         progress: Called after each level with the levels done and in all.
+        device: Where the denoiser is.
 
     Returns:
         An array with shape (levels, records).
     """
     out = np.empty((len(levels), len(x0)))
-    for k, (sigma, d) in enumerate(_denoised(denoiser, x0, levels, seed, progress)):
+    for k, (sigma, d) in enumerate(_denoised(denoiser, x0, levels, seed, progress, device)):
         out[k] = (1 + sigma**-2) * (d - x0).square().mean(dim=(1, 2)).double().numpy()
     return out
 
@@ -133,22 +144,29 @@ def _denoised(
     levels: Sequence[float],
     seed: int,
     progress: Progress | None,
+    device: torch.device | str,
 ) -> Iterator[tuple[float, Tensor]]:
     """The schedule's level nearest to each, and the records denoised from it, on fixed noise."""
     for k, sigma in enumerate(levels):
         t = denoiser.schedule.index(sigma)
         generator = torch.Generator().manual_seed(seed * 1000 + k)
-        yield float(denoiser.schedule.sigma(t)), _denoise_all(denoiser, x0, t, generator)
+        yield float(denoiser.schedule.sigma(t)), _denoise_all(denoiser, x0, t, generator, device)
         if progress is not None:
             progress(k + 1, len(levels))
 
 
-def _denoise_all(denoiser: Denoiser, x0: Tensor, t: int, generator: torch.Generator) -> Tensor:
+def _denoise_all(
+    denoiser: Denoiser,
+    x0: Tensor,
+    t: int,
+    generator: torch.Generator,
+    device: torch.device | str,
+) -> Tensor:
     parts = []
     for part in x0.split(_BATCH):
         noise = torch.randn(part.shape, generator=generator)
         alpha, std = float(denoiser.schedule.alpha(t)), float(denoiser.schedule.std(t))
-        parts.append(denoiser(alpha * part + std * noise, t))
+        parts.append(denoiser((alpha * part + std * noise).to(device), t).cpu())
     return torch.cat(parts)
 
 
@@ -160,10 +178,12 @@ def unconditional_draws(
     steps: int = 32,
     seed: int = 0,
     progress: Progress | None = None,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Draws from the prior by the second-order flow: (count, leads, time), in model units.
 
-    `progress` is called after each step with the signals denoised so far and in all.
+    `progress` is called after each step with the signals denoised so far and in all; the denoiser
+    is on `device`, the draws are on the CPU.
     """
     grid = time_grid(denoiser.schedule, steps, "log-snr")
     parts: list[Tensor] = []
@@ -175,8 +195,15 @@ def unconditional_draws(
                 progress(start * total + size * done, count * total)
 
         generator = Streams([seed * 1_000_003 + start + k for k in range(size)])
-        x = multistep(denoiser, (size, *shape), grid=grid, generator=generator, progress=advance)
-        parts.append(x)
+        x = multistep(
+            denoiser,
+            (size, *shape),
+            grid=grid,
+            generator=generator,
+            progress=advance,
+            device=device,
+        )
+        parts.append(x.cpu())
     return torch.cat(parts)
 
 

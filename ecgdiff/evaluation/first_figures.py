@@ -83,7 +83,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         f"seed {settings['seed']}, noise {settings['noise']} mV, ecgdiff {settings['version']}, "
         f"priors (SHA-256): {_priors(document)}. "
         "Errors in mV; brackets: 95 % bootstrap interval over patients."
-        + (_WEIGHTED if records.get("inclusion") else ""),
+        + (_WEIGHTED if any(p < 1 for p in records.get("inclusion", ())) else ""),
     ]
     for name, task in document["tasks"].items():
         lines += ["", f"## {name}", "", f"Observed: {task['observed']}. Scored: {task['scored']}."]

@@ -225,7 +225,7 @@ def _note(header: dict[str, Any], chosen: RecordList, rows: list[Row], every: li
         f"{header['settings']['draws']} draws; the probability of a record is the average over "
         "draws. Brackets: 95 % bootstrap interval over patients."
     ]
-    if chosen.inclusion:
+    if any(p < 1 for p in chosen.inclusion):  # none of a list of all records
         parts.append("Records are weighted by their inverse inclusion probability.")
     lost = {row["ecg_id"] for row in every if failed(row)}
     unread = {row["ecg_id"] for row in every if "probabilities" not in row} - lost

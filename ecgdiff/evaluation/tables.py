@@ -268,7 +268,7 @@ def source(name: str, header: Mapping[str, Any]) -> str:
     task, records, settings = TASKS[name].describe(), header["records"], header["settings"]
     count = len(records["ecg_ids"])
     weighted = ""
-    if records.get("inclusion"):
+    if any(p < 1 for p in records.get("inclusion", ())):
         w = [1 / p for p in records["inclusion"]]
         certain = sum(p == 1 for p in records["inclusion"])
         alike = sum(w) ** 2 / sum(v**2 for v in w)  # Kish's effective sample size

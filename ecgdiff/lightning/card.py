@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ecgdiff.ecg.leads import LEADS_12
+from ecgdiff.lightning.masks import HALF
+from ecgdiff.lightning.shown import VALIDATION_SIGMA_Y
 from ecgdiff.lightning.training_run import named_folds
 
 __all__ = ["write_card"]
@@ -14,9 +17,9 @@ _LIMITS = """\
 measurement.
 - PTB-XL: one country, one device family, 1989-1996. Other populations and devices are
 untested.
-- 100 Hz and a 0.5 Hz high-pass: ST levels deserve care, pacing spikes and late potentials are out
-of reach.
-- Large-amplitude and rare ECGs are what a small prior forgets first: compare the 90 % quantiles
+- {rate:g} Hz and a {highpass:g} Hz high-pass: ST levels deserve care, pacing spikes and late
+potentials are out of reach.
+- Large-amplitude and rare ECGs are what a prior forgets first: compare the 90 % quantiles
 above.
 """
 
@@ -24,29 +27,60 @@ above.
 def write_card(config: Mapping[str, Any]) -> str:
     """Writes the card as Markdown, with the acceptance numbers wherever they fall."""
     training, h = config["training"], config["training"]["hyperparameters"]
+    rate, leads = config["sampling_rate_hz"], config["leads"]
     parts = [
         f"# Prior `{config['name']}`\n",
-        "A diffusion prior over 10 s of the complete ECG: SaShiMi with S4D layers, preset "
-        f"`{h['preset']}`, objective `{config['objective']}`.\n",
+        f"A diffusion prior over {config['n_samples'] / rate:g} s of the complete ECG: SaShiMi "
+        f"with S4D layers, preset `{h['preset']}`, objective `{config['objective']}`.\n",
         "| | |\n| --- | --- |",
         f"| data | {training['data']}, {training['records']} records of "
         f"{named_folds(training['folds'])}; {training['clipped_samples']} samples beyond "
         f"{config['clip_mv']:g} mV clipped |",
-        f"| leads | {', '.join(config['leads'])} (the other four follow) |",
+        f"| leads | {', '.join(leads)} (the other {len(LEADS_12) - len(leads)} follow) |",
         f"| units | mV; one model unit is {config['scale_mv']:g} mV, for every record and lead |",
-        f"| rate, window | {config['sampling_rate_hz']:g} Hz, {config['n_samples']} samples |",
+        f"| rate, window | {rate:g} Hz, {_windows(config)} samples |",
         f"| filter | zero-phase high-pass, {config['highpass_hz']:g} Hz (half amplitude) |",
         f"| training | {_earlier(training)}{training['steps']} of {h['total_steps']} steps, "
-        f"AdamW at {h['lr']:g}, "
-        f"ln sigma ~ N({h['sigma_log_mean']:g}, {h['sigma_log_std']:g}^2) with "
-        f"{h['uniform_share']:.0%} log-uniform, EMA {training['ema_decay']} chosen on fold 9 |",
-        "| license | weights Apache-2.0, trained on PTB-XL (Wagner et al., 2022), CC BY 4.0 |\n",
-        _loss_table(config["acceptance"], shown=config.get("inpainting", False)),
+        f"AdamW at {h['lr']:g}, {_levels(h)}, {_average(training)} |",
+        *_seen(config),
+        "| data license | PTB-XL (Wagner et al., 2022), CC BY 4.0 |\n",
+        _loss_table(config),
         _variance_table(config["acceptance"]),
-        _quantile_table(config["acceptance"], config["leads"]),
-        _LIMITS,
+        _quantile_table(config["acceptance"], leads),
+        _LIMITS.format(rate=rate, highpass=config["highpass_hz"]),
     ]
     return "\n".join(parts)
+
+
+def _windows(config: Mapping[str, Any]) -> str:
+    """The window, and the others that the network was trained on."""
+    whole = config["n_samples"]
+    others = [n for n in config["training"]["hyperparameters"].get("lengths", []) if n != whole]
+    return " and ".join(map(str, [whole, *others]))
+
+
+def _levels(h: Mapping[str, Any]) -> str:
+    """Where the noise levels of training were."""
+    if h["objective"] == "eps":
+        return "levels uniform over the steps of the schedule"
+    return (
+        f"ln sigma ~ N({h['sigma_log_mean']:g}, {h['sigma_log_std']:g}^2) with "
+        f"{h['uniform_share']:.0%} log-uniform"
+    )
+
+
+def _average(training: Mapping[str, Any]) -> str:
+    """Which weights these are, and how they were chosen where there was a choice."""
+    decay = float(training["ema_decay"])
+    name = f"EMA {training['ema_decay']}" if decay else "the last weights"
+    chosen = " chosen on fold 9" if len(training.get("ema_decays", ())) > 1 else ""
+    return name + chosen
+
+
+def _seen(config: Mapping[str, Any]) -> list[str]:
+    """What the network was shown in training, if the usual mixture of patterns was replaced."""
+    patterns = config["training"]["hyperparameters"].get("patterns")
+    return [f"| shown | patterns {', '.join(patterns)} only |"] if patterns else []
 
 
 def _earlier(training: Mapping[str, Any]) -> str:
@@ -56,19 +90,18 @@ def _earlier(training: Mapping[str, Any]) -> str:
     return f"{before['steps']} steps of earlier runs (weights {before['sha256'][:12]}), then "
 
 
-_SHOWN = (
-    "The network is shown what was observed, with noise of 0.085 model units: half of the records "
-    "showed the first lead, half 1.28 s of all leads. The loss is that of lost samples. Below, "
-    "nothing was shown.\n"
-)
-
-
-def _loss_table(found: Mapping[str, Any], *, shown: bool) -> str:
+def _loss_table(config: Mapping[str, Any]) -> str:
+    found = config["acceptance"]
     head = (
         "## Denoising loss on fold 9\n\n`(1 + 1/sigma^2) MSE` per noise level, in model units.\n"
     )
-    if shown:
-        head = f"{head}\n{_SHOWN}"
+    if config.get("inpainting", False):
+        half = min(HALF, config["n_samples"] // 2) / config["sampling_rate_hz"]
+        head += (
+            f"\nThe network is shown what was observed, with noise of {VALIDATION_SIGMA_Y:g} "
+            f"model units: half of the records showed lead {config['leads'][0]}, half {half:g} s "
+            "of all leads. The loss is that of lost samples. Below, nothing was shown.\n"
+        )
     return "\n".join(
         [
             head,

@@ -7,13 +7,15 @@ References:
     | Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+
+from ecgdiff.models.s4 import S4D
 
 __all__ = ["WeightAverages"]
 
@@ -59,15 +61,11 @@ class WeightAverages(pl.Callback):
         """Puts one average in place of the module's weights for the length of a `with` block."""
         average = self._averages[decay]
         kept = {k: p.detach().clone() for k, p in module.named_parameters()}
-        with torch.no_grad():
-            for k, p in module.named_parameters():
-                p.copy_(average[k])
+        _put(module, average)
         try:
             yield
         finally:
-            with torch.no_grad():
-                for k, p in module.named_parameters():
-                    p.copy_(kept[k])
+            _put(module, kept)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the averages for the checkpoint."""
@@ -77,3 +75,13 @@ class WeightAverages(pl.Callback):
         """Takes the averages from a checkpoint."""
         self._averages = {float(d): dict(a) for d, a in state_dict["averages"].items()}
         self._step = state_dict["step"]
+
+
+@torch.no_grad()
+def _put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    for k, p in module.named_parameters():
+        p.copy_(weights[k])
+    # Spectra kept for inference would be those of the weights before.
+    for layer in module.modules():
+        if isinstance(layer, S4D):
+            layer.clear_cache()

@@ -19,16 +19,10 @@ from torch import Tensor
 
 from ecgdiff.data.training_set import load_fold_set
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
-from ecgdiff.diffusion.quality import (
-    BANDS,
-    QUANTILES,
-    denoising_losses,
-    std_quantiles,
-    total_variance,
-    unconditional_draws,
-)
+from ecgdiff.diffusion.quality import BANDS, denoising_losses
 from ecgdiff.ecg.leads import LEADS_8, LEADS_9
 from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
+from ecgdiff.lightning.acceptance import acceptance
 from ecgdiff.lightning.card import write_card
 from ecgdiff.lightning.prior import DiffusionPrior
 from ecgdiff.lightning.training_run import read_run, trained_folds
@@ -51,7 +45,9 @@ class Candidate:
     losses: list[float]
 
 
-def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) -> dict[str, Any]:
+def export(
+    checkpoint: Path, root: str, name: str, out: Path, draws: int = 512, device: str = "cpu"
+) -> dict[str, Any]:
     """Writes the checkpoint folder `out` and returns its configuration.
 
     Arguments:
@@ -61,16 +57,18 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
         name: The prior's name.
         out: Folder to write.
         draws: Unconditional draws for the acceptance check.
+        device: Where losses and draws are computed.
     """
     state, h = read_run(checkpoint)
     folds = trained_folds(state)
-    module = DiffusionPrior(**{**h, "compile": False, "start": None})
+    module = DiffusionPrior(**{**h, "compile": False, "start": None}).to(device)
     leads = LEADS_8 if h["channels"] == len(LEADS_8) else LEADS_9
     whole, _ = load_fold_set(root, [9], leads)
     length = max(module.hparams["lengths"], default=whole.shape[-1])
     validation = module.to_units(middle(whole, length))
     module.net.eval()
-    best = min(_candidates(module, state, validation), key=lambda c: sum(c.losses))
+    candidates = _candidates(module, state, validation)
+    best = min(candidates, key=lambda c: sum(c.losses))
     _use(module, best.weights)
     train, clipped = load_fold_set(root, folds, leads)
     covariance = LeadFrequencyCovariance.fit(_InUnits(module, middle(train, length)), smooth=2)
@@ -78,12 +76,7 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
         "name": name,
         "objective": h["objective"],
         "inpainting": module.net.context > 0,
-        "network": {
-            "channels": h["channels"],
-            "context": module.net.context,
-            "t_scale": module.t_scale,
-            **PRESETS[h["preset"]],
-        },
+        "network": _network(module),
         "leads": list(leads),
         "sampling_rate_hz": 100.0,
         "n_samples": length,
@@ -100,31 +93,22 @@ def export(checkpoint: Path, root: str, name: str, out: Path, draws: int = 512) 
             "earlier": state.get("earlier"),
             "hyperparameters": h,
             "ema_decay": best.decay,
+            "ema_decays": [c.decay for c in candidates],
         },
-        "acceptance": _acceptance(module, best.losses, validation, draws),
     }
+    checked = acceptance(module.denoiser(), validation, h["scale"], best.losses, draws, device)
+    config["acceptance"] = checked[0]
     spectrum = covariance.spectrum.float()
     tensors = {**stored(module.net), "covariance.spectrum": spectrum}
     save_checkpoint(out, config, tensors, write_card(config))
     return config
 
 
-def _acceptance(
-    module: DiffusionPrior, losses: list[float], validation: Tensor, draws: int
-) -> dict[str, Any]:
-    """The numbers that decide whether a prior is good enough."""
-    shape = (validation.shape[1], validation.shape[2])
-    sample = unconditional_draws(module.denoiser(), shape, draws)
-    scale = module.hparams["scale"]
-    return {
-        "bands": list(BANDS),
-        "losses_fold9": losses,
-        "total_variance_fold9": total_variance(module.denoiser(), validation),
-        "std_quantiles": list(QUANTILES),
-        "std_mv_draws": (std_quantiles(sample.numpy()) * scale).round(4).tolist(),
-        "std_mv_fold9": (std_quantiles(validation.numpy()) * scale).round(4).tolist(),
-        "draws": draws,
-    }
+def _network(module: DiffusionPrior) -> dict[str, Any]:
+    """What makes the network again."""
+    h = module.hparams
+    size = {"channels": h["channels"], "context": module.net.context}
+    return {**size, "t_scale": module.t_scale, **PRESETS[h["preset"]]}
 
 
 def _candidates(
@@ -146,10 +130,11 @@ def _losses(module: DiffusionPrior, validation: Tensor) -> list[float]:
     Every batch holds as many of either pattern, so the mean over batches is that over records.
     """
     if not module.hparams["inpainting"]:
-        return denoising_losses(module.denoiser(), validation, BANDS)
+        return denoising_losses(module.denoiser(), validation, BANDS, device=module.device)
     batches = validation.split(BATCH)
     found = [
-        band_losses(*module.to_validate(x0, number), number) for number, x0 in enumerate(batches)
+        band_losses(*module.to_validate(x0.to(module.device), number), number)
+        for number, x0 in enumerate(batches)
     ]
     return np.average(found, axis=0, weights=[len(x0) for x0 in batches]).tolist()
 
@@ -178,6 +163,7 @@ def main() -> None:
     parser.add_argument("--name", default="default")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--draws", type=int, default=512)
+    parser.add_argument("--device", default="cpu", help="such as cuda")
     config = export(**vars(parser.parse_args()))
     print(np.round(config["acceptance"]["losses_fold9"], 4))
 

@@ -179,7 +179,8 @@ class DiffusionPrior(pl.LightningModule):
             loss = self._eps_loss(x0, noise, share)
         else:
             loss = edm_loss(self._train_net[0], x0, self._levels(x0, share), noise)
-        self.log("loss", loss, prog_bar=True)
+        # Of all processes: each has a share of the records, and of what is lost another share.
+        self.log("loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def _varied(self, x0: Tensor, share: Share) -> Tensor:

@@ -26,13 +26,14 @@ def command(folder: Path, *numbers: int) -> subprocess.CompletedProcess[str]:
 def trained(
     folder: Path, devices: int, batch: int, *rest: int
 ) -> tuple[NDArray[np.float64], dict[str, Tensor]]:
-    """Losses per step, averaged over processes, and weights."""
+    """Losses per step, of which every process logs the same, and weights."""
     folder.mkdir(exist_ok=True)
     done = command(folder, devices, batch, *rest)
     assert done.returncode == 0, done.stderr[-2000:]
     losses = [json.loads(p.read_text()) for p in sorted(folder.glob("loss_*.json"))]
     assert len(losses) == devices
-    return np.mean(losses, axis=0), torch.load(folder / "net.pt", weights_only=True)
+    assert all(found == losses[0] for found in losses)
+    return np.array(losses[0]), torch.load(folder / "net.pt", weights_only=True)
 
 
 def test_two_processes_are_one_with_twice_the_batch_and_a_killed_run_goes_on(

@@ -125,6 +125,24 @@ def test_swapping_puts_everything_back(made_up: None, tmp_path: Path) -> None:
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
 
 
+def test_no_spectrum_of_swapped_weights_is_kept(made_up: None, tmp_path: Path) -> None:
+    module, t = model(lr=0.1), trainer(tmp_path, 4)
+    t.fit(module, data())
+    module.eval()
+    x = torch.randn(2, 8, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        own = module.denoiser()(x, 400)
+        # Without a change of mode, which forgets spectra of its own accord.
+        with averages(t).swapped(module, 0.99):
+            other = module.denoiser()(x, 400)
+        assert torch.equal(module.denoiser()(x, 400), own)
+        assert not torch.allclose(other, own, atol=1e-4)
+        for k, p in module.named_parameters():
+            p.copy_(averages(t)._averages[0.99][k])
+        module.eval()
+        assert torch.equal(module.denoiser()(x, 400), other)
+
+
 @pytest.mark.parametrize("objective", ["edm", "eps"])
 def test_training_lowers_the_loss(made_up: None, tmp_path: Path, objective: str) -> None:
     module = model(objective=objective, lr=1e-2, total_steps=60)

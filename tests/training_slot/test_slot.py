@@ -72,7 +72,7 @@ def write_set(folder: Path, part_bytes: int = 10**6) -> list[Path]:
 
 def arguments(folder: Path, *more: str, minutes: float = 0.2) -> list[str]:
     fixed = "--preset small --batch 16 --lr 0.01 --lengths 64,32 --device cpu --compile off"
-    often = "--decays 0.9,0.99 --log-steps 4 --snapshot-seconds 4 --validate-seconds 15"
+    often = "--decays 0.9,0.99 --log-steps 4 --snapshot-seconds 4 --validate-seconds 15 --draws 0"
     places = ["--data", str(folder / "data"), "--out", str(folder / "out")]
     return [*places, "--minutes", str(minutes), *fixed.split(), *often.split(), *more]
 
@@ -356,7 +356,7 @@ def test_a_run_that_diverges_is_no_success(
 ) -> None:
     monkeypatch.setattr(slot_run, "edm_loss", lambda net, x, s, n: (net(x, s[:, 0, 0]) / 0).sum())
     assert slot.main(arguments(small)) == 1
-    assert "The loss is nan" in capsys.readouterr().err
+    assert "The loss is not finite in" in capsys.readouterr().err
     assert not (small / "out" / "snapshots").exists()
 
 

@@ -43,7 +43,7 @@ def steps(records: int, seed: int) -> np.ndarray:
 def words(folder: Path, *more: str, minutes: float = 0.2) -> list[str]:
     places = ["--data", str(folder / "data"), "--out", str(folder / "out")]
     fixed = "--preset small --batch 16 --lr 0.01 --lengths 64,32 --device cpu --compile off"
-    often = "--decays 0.9,0.99 --log-steps 4 --snapshot-seconds 4 --validate-seconds 15"
+    often = "--decays 0.9,0.99 --log-steps 4 --snapshot-seconds 4 --validate-seconds 15 --draws 0"
     return [*places, "--minutes", str(minutes), *fixed.split(), *often.split(), *more]
 
 
@@ -93,9 +93,27 @@ def assert_logged(out: Path) -> None:
     assert list(drawn)[1] == f"fold 9, EMA {best}" and len(drawn) == 2 + len(BANDS)
 
 
+def assert_checked(out: Path) -> None:
+    """The checks at the end are those of the weights that were written, and of all of fold 9."""
+    config, _ = join.read_shards(out / "weights")
+    found = json.loads((out / "acceptance.json").read_text(encoding="utf-8"))
+    assert (found["draws"], len(found["total_variance_fold9"])) == (6, 6)
+    # Half precision moves them a little; 70 records are few enough to be validated on whole.
+    losses = config["training"]["slot"]["validation_losses_shown"]
+    assert found["losses_fold9"] == pytest.approx(losses, rel=1e-2)
+    real = np.quantile(4e-3 * steps(70, 9).std(axis=-1), found["std_quantiles"], axis=0)
+    np.testing.assert_allclose(found["std_mv_fold9"], real, atol=1e-3)
+    with np.load(out / "draws.npz") as file:
+        drawn = file["draws_mv"].astype(float)
+    assert drawn.shape == (6, 8, 64)
+    spread = np.quantile(drawn.std(axis=-1), found["std_quantiles"], axis=0)
+    np.testing.assert_allclose(found["std_mv_draws"], spread, rtol=2e-2)
+
+
 def test_one_network_serves_conditional_and_guided_samplers(small: Path) -> None:
-    assert slot.main(words(small, "--shown", "0.6")) == 0
+    assert slot.main(words(small, "--shown", "0.6", "--draws", "6")) == 0
     assert_logged(small / "out")
+    assert_checked(small / "out")
     join.join(small / "out" / "weights", small / "prior", "mine")
     prior = load_prior(small / "prior")
     denoiser = prior.denoiser
