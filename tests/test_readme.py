@@ -22,6 +22,7 @@ DOCUMENTS = (
     ROOT / "CHANGELOG.md",
     ROOT / "training" / "README.md",
     ROOT / "results" / "README.md",
+    ROOT / "results" / "benchmark" / "README.md",
     ROOT / "tests" / "crosscheck" / "README.md",
 )
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

@@ -222,6 +222,19 @@ def test_rows_of_other_settings_are_refused_whatever_the_method(
     assert "other settings" in capsys.readouterr().err
 
 
+def test_a_list_of_all_records_is_not_called_weighted(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = read_list(tmp_path / "list.json")
+    replace(chosen, inclusion=(1.0, 1.0, 1.0)).write(tmp_path / "list.json")
+    assert command.main([*arguments, "--no-controls"]) == 0
+    assert command.main(["table", str(tmp_path / "out"), "--resamples", "9"]) == 0
+    text = capsys.readouterr().out
+    assert "| surrogate:steps=2 | 3 |" in text
+    assert "inclusion" not in text
+    assert "taken with certainty" not in text
+
+
 def test_table_and_figure_of_a_weighted_run(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
