@@ -29,9 +29,6 @@ from ecgdiff.windowed import draw_windows, windows_of
 
 __all__ = ["reconstruct"]
 
-# Those patterns of ecgdiff.lightning.masks in which a whole lead is lost and another is not.
-LOSE_LEADS = frozenset({"first", "leads", "mixed"})
-
 
 def reconstruct(
     recording: Recording,
@@ -155,13 +152,9 @@ def _showable(prepared: Prepared, prior: Prior) -> bool:
 
 def _check_patterns(prepared: Prepared, prior: Prior) -> None:
     """Refuses a lost lead if the network was trained on named patterns that lose none."""
-    recipe = prior.config.get("training", {}).get("hyperparameters", {})
-    patterns, shown = recipe.get("patterns") or (), prepared.usable.any(axis=1)
-    if patterns and not LOSE_LEADS.intersection(patterns) and shown.any() and not shown.all():
-        raise OperatorError(
-            f"The prior {prior.name} was trained on the patterns {', '.join(patterns)} only, "
-            "which lose no whole lead; take another prior, or a sampler that guides one."
-        )
+    shown = prepared.usable.any(axis=1)
+    if shown.any() and not shown.all():
+        prior.check_lost_leads()
 
 
 def _fingerprint(recording: Recording) -> str:

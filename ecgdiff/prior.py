@@ -16,7 +16,7 @@ from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.diffusion.denoiser import Denoiser, EpsDenoiser, NetworkDenoiser
 from ecgdiff.diffusion.inpainting import InpaintingDenoiser
 from ecgdiff.diffusion.schedule import Schedule
-from ecgdiff.errors import CheckpointError
+from ecgdiff.errors import CheckpointError, OperatorError
 from ecgdiff.models.autocast import Autocast
 from ecgdiff.models.checkpoint import checkpoint_names, find_checkpoint, load_checkpoint
 from ecgdiff.models.sashimi import SaShiMi
@@ -26,6 +26,9 @@ from ecgdiff.samplers.conditional import Conditional
 __all__ = ["Prior", "load_network", "load_prior", "needed_prior", "prior_folder", "prior_names"]
 
 _EMBEDDED = Path(__file__).parent / "priors"
+
+# Those patterns of ecgdiff.lightning.masks in which a whole lead is lost and another is not.
+_LOSE_LEADS = frozenset({"first", "leads", "mixed"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,19 @@ class Prior:
     def duration(self) -> float:
         """Length of a window in seconds."""
         return self.n_samples / self.sampling_rate
+
+    def check_lost_leads(self) -> None:
+        """Makes sure that the network may be shown a recording of which whole leads are lost.
+
+        Raises:
+            OperatorError: If it was trained on named patterns that lose none.
+        """
+        patterns = self.config.get("training", {}).get("hyperparameters", {}).get("patterns") or ()
+        if patterns and not _LOSE_LEADS.intersection(patterns):
+            raise OperatorError(
+                f"The prior {self.name} was trained on the patterns {', '.join(patterns)} only, "
+                "which lose no whole lead; take another prior, or a sampler that guides one."
+            )
 
 
 def prior_names() -> list[str]:

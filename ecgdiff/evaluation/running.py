@@ -48,6 +48,7 @@ from ecgdiff.models.autocast import slowdown
 from ecgdiff.prior import Prior, load_prior, needed_prior
 from ecgdiff.samplers import named_sampler
 from ecgdiff.samplers.base import Sampler
+from ecgdiff.samplers.conditional import Conditional
 
 __all__ = ["CHOICES", "evaluate"]
 
@@ -123,7 +124,9 @@ def _plan(args: argparse.Namespace) -> _Plan:
     reader, name = _reader(args)
     shapes = args.morphology or None  # None leaves the fingerprints of other rows as they are
     settings = Settings(args.draws, args.seed, args.noise, __version__, name, shapes, spectra=True)
-    samplers = _samplers(args)
+    listed = cases(data, chosen)
+    lose = any(not t.masks(listed[0], args.seed)[0].any(axis=1).all() for t in tasks)
+    samplers = _samplers(args, lose)
     methods = _methods(args, data, tasks, samplers)
     header = {
         "commands": [_command(args)],
@@ -136,7 +139,6 @@ def _plan(args: argparse.Namespace) -> _Plan:
             for name, these in methods.items()
         },
     }
-    listed = cases(data, chosen)
     computed = listed[: args.limit]  # all without a limit
     return _Plan(tasks, methods, chosen, listed, computed, settings, reader, header)
 
@@ -287,8 +289,8 @@ def _reader(args: argparse.Namespace) -> tuple[Reader | None, str | None]:
     return classifier, f"{classifier.name} {classifier.config['sha256']}"
 
 
-def _samplers(args: argparse.Namespace) -> list[SamplerMethod]:
-    """The samplers asked for, each with its prior."""
+def _samplers(args: argparse.Namespace, lose: bool) -> list[SamplerMethod]:
+    """The samplers asked for, each with its prior, for tasks that lose whole leads or none."""
     methods, priors = [], dict[str, Prior]()
     for text in dict.fromkeys(args.sampler):
         try:
@@ -300,6 +302,8 @@ def _samplers(args: argparse.Namespace) -> list[SamplerMethod]:
         if name not in priors:
             priors[name] = _prior(name, args.precision, args.device)
         prior = priors[name]
+        if lose and isinstance(sampler, Conditional):
+            prior.check_lost_leads()
         # One folder, and one table, may hold the rows of a sampler with several priors.
         label = text if prior.name == usual else f"{text}, prior {prior.name}"
         model = str(prior.config["sha256"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from ecgdiff.evaluation.parquet import read_header, read_rows, write_rows
 from ecgdiff.evaluation.records import draw_list, read_list
 from ecgdiff.models.checkpoint import save_checkpoint
 from ecgdiff.models.unet1d import UNet1d
+from ecgdiff.prior import Prior
 
 pytest.importorskip("pyarrow")
 
@@ -151,6 +152,25 @@ def test_a_prior_of_ones_own_has_rows_of_its_own(
     capsys.readouterr()
     assert command.main(["table", str(tmp_path / "out"), "--resamples", "10"]) == 0
     assert "| surrogate:steps=2, prior mine |" in capsys.readouterr().out
+
+
+def test_a_network_of_named_patterns_is_not_shown_lost_leads(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load, known = running.load_prior, {"hyperparameters": {"patterns": ["half"]}}
+
+    def half(name: str, precision: Literal["float32", "bfloat16"]) -> Prior:
+        made = vars(load(name, precision))  # type: ignore[arg-type]
+        return Prior(**{**made, "config": {**made["config"], "training": known}})
+
+    monkeypatch.setattr(running, "load_prior", half)
+    monkeypatch.setattr(running, "_compute", lambda *_: None)
+    assert command.main([*arguments, "--no-controls", "--limit", "1"]) == 0  # it guides a prior
+    shown = [*arguments, "--no-controls", "--limit", "1", "--sampler", "conditional:steps=2"]
+    for task in ("leads", "precordial", "all"):
+        assert command.main([*shown, "--task", task]) == 1
+        assert "trained on the patterns half only" in capsys.readouterr().err
+    assert command.main([*shown, "--task", "block"]) == 0  # each lead has a half
 
 
 def test_rows_of_another_precision_are_rows_of_another_method(
