@@ -128,7 +128,11 @@ def join(
 
     Raises:
         CheckpointError: If the shards are damaged.
+        DataError: If `out` cannot be written.
     """
+    from ecgdiff.evaluation.outputs import check_folder  # not needed where shards are written
+
+    check_folder(out)
     config, tensors = read_shards(shards)
     slot = config["training"]["slot"]
     if root is None:

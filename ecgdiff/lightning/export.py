@@ -22,6 +22,7 @@ from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
 from ecgdiff.diffusion.quality import BANDS, denoising_losses
 from ecgdiff.ecg.leads import LEADS_8, LEADS_9
 from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
+from ecgdiff.evaluation.outputs import check_folder
 from ecgdiff.lightning.acceptance import acceptance
 from ecgdiff.lightning.card import write_card
 from ecgdiff.lightning.prior import DiffusionPrior
@@ -58,7 +59,11 @@ def export(
         out: Folder to write.
         draws: Unconditional draws for the acceptance check.
         device: Where losses and draws are computed.
+
+    Raises:
+        DataError: If `out` cannot be written.
     """
+    check_folder(out)
     state, h = read_run(checkpoint)
     folds = trained_folds(state)
     module = DiffusionPrior(**{**h, "compile": False, "start": None}).to(device)
@@ -96,10 +101,9 @@ def export(
             "ema_decays": [c.decay for c in candidates],
         },
     }
-    checked = acceptance(module.denoiser(), validation, h["scale"], best.losses, draws, device)
-    config["acceptance"] = checked[0]
-    spectrum = covariance.spectrum.float()
-    tensors = {**stored(module.net), "covariance.spectrum": spectrum}
+    numbers, _ = acceptance(module.denoiser(), validation, h["scale"], best.losses, draws, device)
+    config["acceptance"] = numbers
+    tensors = {**stored(module.net), "covariance.spectrum": covariance.spectrum.float()}
     save_checkpoint(out, config, tensors, write_card(config))
     return config
 

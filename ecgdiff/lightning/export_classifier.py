@@ -23,6 +23,7 @@ from ecgdiff.diagnosis.calibration import RULES
 from ecgdiff.diagnosis.estimator import StatementEstimator
 from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
 from ecgdiff.evaluation.diagnosis import aurocs, brier_scores, calibration_errors
+from ecgdiff.evaluation.outputs import check_folder
 from ecgdiff.lightning.classifier import StatementClassifier
 from ecgdiff.lightning.training_run import named_folds, read_run, trained_folds
 from ecgdiff.models.checkpoint import save_checkpoint
@@ -42,7 +43,11 @@ def export(checkpoint: Path, root: str, name: str, out: Path) -> dict[str, Any]:
         root: Folder of PTB-XL.
         name: The classifier's name.
         out: Folder to write.
+
+    Raises:
+        DataError: If `out` cannot be written.
     """
+    check_folder(out)
     state, h = read_run(checkpoint)
     folds = trained_folds(state)
     module = StatementClassifier(**{**h, "compile": False})

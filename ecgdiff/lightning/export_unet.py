@@ -11,6 +11,7 @@ from typing import Any
 from ecgdiff.data.training_set import load_fold_set
 from ecgdiff.ecg.leads import LEADS_8
 from ecgdiff.ecg.preprocess import CLIP_MV, CUTOFF_HZ
+from ecgdiff.evaluation.outputs import check_folder
 from ecgdiff.lightning.regression import PATTERNS, UNetRegression, errors
 from ecgdiff.lightning.training_run import named_folds, read_run, trained_folds
 from ecgdiff.models.checkpoint import save_checkpoint
@@ -27,7 +28,11 @@ def export(checkpoint: Path, root: str, name: str, out: Path) -> dict[str, Any]:
         root: Folder of PTB-XL.
         name: The network's name.
         out: Folder to write.
+
+    Raises:
+        DataError: If `out` cannot be written.
     """
+    check_folder(out)
     state, h = read_run(checkpoint)
     folds = trained_folds(state)
     module = UNetRegression(**h)

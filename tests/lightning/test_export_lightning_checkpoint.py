@@ -1,5 +1,6 @@
 """From a checkpoint that Lightning wrote to a prior: it denoises as the chosen average does."""
 
+import importlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ecgdiff.diffusion.denoiser import Denoiser
 from ecgdiff.diffusion.quality import BANDS, denoising_losses
+from ecgdiff.errors import DataError
 from ecgdiff.lightning import datamodule as data_file
 from ecgdiff.lightning import export as export_file
 from ecgdiff.lightning.datamodule import PTBXLDataModule
@@ -114,3 +116,13 @@ def test_an_exported_checkpoint_denoises_as_its_best_average(
     # What would be wrong to ship is well apart: the other averages, the last weights.
     for wrong in (kept["0.02"], kept["0.1"], as_denoiser(module.state_dict())):
         assert off(found, denoised(wrong, x0)) > 10 * HALF
+
+
+@pytest.mark.parametrize("kind", ["export", "export_classifier", "export_unet"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(
+    kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("", encoding="utf-8")
+    export = importlib.import_module(f"ecgdiff.lightning.{kind}").export
+    with pytest.raises(DataError, match="is a file; give a folder"):
+        export(tmp_path / "no.ckpt", "no folder", "mine", tmp_path / "taken")
