@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgdiff.evaluation.spectra import SpectraComparison
+from ecgdiff.evaluation.spectra import FLOOR, SpectraComparison
 from ecgdiff.evaluation.summary import Figures
 from ecgdiff.evaluation.tables import ERRORS
 from ecgdiff.evaluation.tasks import TASKS
@@ -163,7 +163,10 @@ def _densities(task: str, compared: Spectra, looks: Mapping[str, _Look]) -> list
 
 
 def _line(look: _Look, x: NDArray[np.float64], density: NDArray[np.float64]) -> Plot:
-    """A density over frequency; a log axis shows no zero, so where it is zero there is no line."""
+    """A density over frequency, with no line below the noise of the recordings' digits.
+
+    A constant has rounding errors of 1e-75 there, which would leave all else one flat line.
+    """
     return {
         "type": "scatter",
         "mode": "lines",
@@ -171,7 +174,7 @@ def _line(look: _Look, x: NDArray[np.float64], density: NDArray[np.float64]) -> 
         "legendgroup": look.name,
         "line": {"color": look.color, "dash": look.dash},
         "x": [round(float(v), 4) for v in x],
-        "y": [float(f"{v:.4g}") if v > 0 else None for v in density],
+        "y": [float(f"{v:.4g}") if v >= FLOOR else None for v in density],
     }
 
 

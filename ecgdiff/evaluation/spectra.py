@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "BANDS",
+    "FLOOR",
     "RANGE",
     "SEGMENT",
     "SpectraComparison",
@@ -41,7 +42,8 @@ RANGE = (0.5, 40.0)
 SEGMENT = 2.56
 """The length of a window in seconds."""
 
-_FLOOR = 1e-6 / 12 / 50  # mV²/Hz: rounding to 1 µV makes white noise of 1/12 µV² up to 50 Hz
+FLOOR = 1e-6 / 12 / 50
+"""Quantization noise in mV²/Hz: rounding to 1 µV makes white noise of 1/12 µV² up to 50 Hz."""
 
 
 def power_spectrum(
@@ -104,7 +106,7 @@ def log_spectral_distance(
         The distance in dB, with shape (...).
     """
     inside = (frequencies >= RANGE[0]) & (frequencies < RANGE[1])
-    p, q = (10 * np.log10(np.maximum(x[..., inside], _FLOOR)) for x in (drawn, true))
+    p, q = (10 * np.log10(np.maximum(x[..., inside], FLOOR)) for x in (drawn, true))
     return np.sqrt(np.square(p - q).mean(axis=-1))
 
 

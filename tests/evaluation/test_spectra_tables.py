@@ -262,7 +262,9 @@ def test_the_figure_shows_the_averaged_densities(rows: list[Row]) -> None:
         lines = {t["name"]: t for t in made["data"] if f"yaxis{t['yaxis'][1:]}" == axis}
         assert list(lines) == ["louder", "low_passed", "truth"]
         for name, comparison in compared["leads"].items():
-            np.testing.assert_allclose(lines[name]["y"], comparison.drawn[k], rtol=5e-4)
+            seen = np.array(lines[name]["y"], np.float64)  # NaN where there is no line
+            expected = np.where(comparison.drawn[k] < 1e-6 / 12 / 50, np.nan, comparison.drawn[k])
+            np.testing.assert_allclose(seen, expected, rtol=5e-4)
             np.testing.assert_allclose(lines["truth"]["y"], comparison.true[k], rtol=5e-4)
     named = [t["name"] for t in made["data"] if t["showlegend"]]
     assert len(named) == len(set(named))
@@ -270,6 +272,20 @@ def test_the_figure_shows_the_averaged_densities(rows: list[Row]) -> None:
     assert [t["y"] for t in plain["data"]] == [
         t["y"] for t in made["data"] if t["yaxis"] not in ("y4", "y5")
     ]
+
+
+def test_a_constant_does_not_stretch_the_axis_of_densities(rows: list[Row]) -> None:
+    flat = np.full_like(density(rows[0]), 1e-69).tolist()  # µV²/Hz: what rounding leaves of zero
+    constants = [
+        {**row, "method": "mean", "spectra": {**row["spectra"], "drawn_uv2_hz": flat}}
+        for row in rows
+        if row["task"] == "leads" and row["method"] == "louder"
+    ]
+    rows = [row for row in rows if row["method"] != "exact"]
+    made = figure(collect([*rows, *constants], resamples=5), averaged([*rows, *constants]))
+    drawn = {t["name"]: t["y"] for t in made["data"] if t["yaxis"] == "y4"}
+    assert set(drawn["mean"]) == {None}
+    assert min(v for y in drawn.values() for v in y if v is not None) >= 1e-6 / 12 / 50
 
 
 def test_comonotone_curves_have_no_spectra(rows: list[Row]) -> None:
