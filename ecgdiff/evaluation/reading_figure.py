@@ -41,9 +41,13 @@ def figure(found: Mapping[str, Figures]) -> Plot:
         "margin": {"t": 110},
         "title": {
             "text": "What a classifier reads; 95 % bootstrap intervals over patients; arrows: "
-            f"less than {LEFT:g}"
+            f"less than {LEFT:g}",
+            "yref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 20},
         },
-        "legend": {"orientation": "h", "x": COLUMNS[0][0], "y": 1.02, "yanchor": "bottom"},
+        "legend": {"orientation": "h", "x": COLUMNS[0][0], "y": 1, "yanchor": "bottom"},
     }
     for row, (task, methods) in enumerate(found.items()):
         for column, (score, title) in enumerate(SCORES.items()):
