@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ecgdiff.errors import DataError
 
-__all__ = ["check_file", "check_folder"]
+__all__ = ["check_file", "check_folder", "told"]
 
 
 def check_file(path: str | Path) -> None:
@@ -44,3 +44,11 @@ def check_folder(path: str | Path) -> None:
         raise DataError(
             f"{path} cannot be written: permission denied in {there}. Choose another folder."
         )
+
+
+def told(path: str | Path) -> str:
+    """A place as the command of a result names it: of an absolute one only its last name.
+
+    Results are passed on, and where a user keeps them is nobody else's business.
+    """
+    return Path(path).name if Path(path).is_absolute() else str(path)

@@ -28,7 +28,7 @@ from ecgdiff.evaluation.folder import begin, compare, compared, joined, locked, 
 from ecgdiff.evaluation.journal import Row, failed, incomplete, latest
 from ecgdiff.evaluation.kept import Kept, known
 from ecgdiff.evaluation.neighbors import Library, Neighbors
-from ecgdiff.evaluation.outputs import check_folder
+from ecgdiff.evaluation.outputs import check_folder, told
 from ecgdiff.evaluation.parquet import require_pyarrow, write_rows
 from ecgdiff.evaluation.records import (
     SAMPLING_RATE,
@@ -342,13 +342,13 @@ def _fields(sampler: Sampler) -> dict[str, Any]:
 
 
 def _command(args: argparse.Namespace) -> str:
-    """The command to run again; the place of the data set is the reader's own."""
+    """The command to run again; places are the reader's own."""
     parts = ["python", "-m", "ecgdiff.evaluation", "run", "--root", "PTBXL_DIR"]
     parts += ["--task", args.task]
     for text in args.sampler:
         parts += ["--sampler", text]
     for folder in args.unet:
-        parts += ["--unet", folder]
+        parts += ["--unet", told(folder)]
     if args.no_controls:
         parts.append("--no-controls")
     if args.morphology:
@@ -357,10 +357,10 @@ def _command(args: argparse.Namespace) -> str:
         parts += ["--precision", args.precision]
     for name in ("prior", "classifier", "draws", "seed", "noise", "records", "limit", "batch"):
         if getattr(args, name) is not None:
-            parts += [f"--{name}", str(getattr(args, name))]
-    parts += ["--known", args.known] if args.known else []
+            parts += [f"--{name}", told(str(getattr(args, name)))]
+    parts += ["--known", told(args.known)] if args.known else []
     parts += ["--workers", str(args.workers)] if args.workers > 1 else []
-    return shlex.join([*parts, "--device", args.device, "--out", args.out])
+    return shlex.join([*parts, "--device", args.device, "--out", told(args.out)])
 
 
 def _check_device(name: str) -> None:

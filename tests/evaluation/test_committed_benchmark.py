@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ def of_one_method(path: Path) -> tuple[str, str, list[Row], np.ndarray]:
     ((task, method),) = {(row["task"], row["method"]) for row in rows}
     good = [row for row in rows if not failed(row)]
     return task, method, good, np.array([row["weight"] for row in good])
+
+
+def test_no_file_tells_where_it_was_made() -> None:
+    for path in sorted(FOLDER.glob("rows*/*/*.parquet")):
+        words = [word for line in read_header(path)["commands"] for word in shlex.split(line)]
+        assert not [word for word in words if word.startswith("/")], path
 
 
 def test_there_are_rows() -> None:

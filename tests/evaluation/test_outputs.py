@@ -9,7 +9,7 @@ import pytest
 from ecgdiff.errors import DataError
 from ecgdiff.evaluation import __main__ as evaluation
 from ecgdiff.evaluation import classifier, running
-from ecgdiff.evaluation.outputs import check_file, check_folder
+from ecgdiff.evaluation.outputs import check_file, check_folder, told
 from ecgdiff.experiments import __main__ as experiments
 
 
@@ -126,3 +126,10 @@ def test_a_device_that_is_not_there_is_named(
     shown = capsys.readouterr().err
     assert said in shown and shown.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_result_does_not_tell_where_its_user_keeps_things() -> None:
+    assert told("/home/someone/study/rows") == "rows"
+    assert told(Path("/home/someone/study/rows")) == "rows"
+    for name in ("default", "mine/prior", "8"):
+        assert told(name) == name
