@@ -128,10 +128,10 @@ def _plan(
     prepared = prepare(recording, chosen.sampling_rate, noise)
     if method is not None:
         if isinstance(method, Conditional):
-            _check_patterns(prepared, chosen)
+            chosen.check_shown(prepared.usable)
         return method, chosen, prepared
     if isinstance(chosen.denoiser, InpaintingDenoiser) and _showable(prepared, chosen):
-        _check_patterns(prepared, chosen)
+        chosen.check_shown(prepared.usable)
         return Conditional(), chosen, prepared
     guided = MMPS()
     if prior is None:
@@ -148,13 +148,6 @@ def _showable(prepared: Prepared, prior: Prior) -> bool:
     """
     strongest = prepared.sigma[prepared.usable].max(initial=0.0) / prior.scale
     return not prepared.rotated and bool(strongest <= NOISE[1])
-
-
-def _check_patterns(prepared: Prepared, prior: Prior) -> None:
-    """Refuses a lost lead if the network was trained on named patterns that lose none."""
-    shown = prepared.usable.any(axis=1)
-    if shown.any() and not shown.all():
-        prior.check_lost_leads()
 
 
 def _fingerprint(recording: Recording) -> str:

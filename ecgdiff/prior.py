@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgdiff.diffusion.covariance import LeadFrequencyCovariance
@@ -58,14 +60,20 @@ class Prior:
         """Length of a window in seconds."""
         return self.n_samples / self.sampling_rate
 
-    def check_lost_leads(self) -> None:
-        """Makes sure that the network may be shown a recording of which whole leads are lost.
+    def check_shown(self, mask: NDArray[np.bool_]) -> None:
+        """Makes sure that the network may be shown a recording of which this was measured.
+
+        Arguments:
+            mask: True where measured, with shape (leads, time).
 
         Raises:
-            OperatorError: If it was trained on named patterns that lose none.
+            OperatorError: If whole leads are lost and others not, and it was trained on named
+                patterns that lose none.
         """
+        shown = mask.any(axis=1)
         patterns = self.config.get("training", {}).get("hyperparameters", {}).get("patterns") or ()
-        if patterns and not _LOSE_LEADS.intersection(patterns):
+        lost = shown.any() and not shown.all()
+        if lost and patterns and not _LOSE_LEADS.intersection(patterns):
             raise OperatorError(
                 f"The prior {self.name} was trained on the patterns {', '.join(patterns)} only, "
                 "which lose no whole lead; take another prior, or a sampler that guides one."

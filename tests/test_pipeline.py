@@ -18,7 +18,7 @@ from ecgdiff.ecg.leads import LEADS_8, LEADS_12, derive_12
 from ecgdiff.ecg.recording import Recording
 from ecgdiff.errors import OperatorError, SignalQualityError
 from ecgdiff.lost import lose
-from ecgdiff.pipeline import _check_patterns, reconstruct
+from ecgdiff.pipeline import reconstruct
 from ecgdiff.prepare import prepare
 from ecgdiff.prior import Prior
 from ecgdiff.samplers.conditional import Conditional
@@ -339,4 +339,4 @@ def test_a_network_is_not_asked_for_patterns_that_it_never_saw(gaussian: Prior) 
         run(trained("half", "blocks"), recording, lost=["V1"], sampler=Conditional(steps=2))
     run(trained("half"), recording, lost=["V1"])
     for patterns, lost in ((("half",), (1.0, 2.0)), (("half", "leads"), "V1"), ((), "V1")):
-        _check_patterns(prepare(lose(recording, [lost]), RATE, 0.02), trained(*patterns))
+        trained(*patterns).check_shown(prepare(lose(recording, [lost]), RATE, 0.02).usable)

@@ -12,7 +12,7 @@ from ecgdiff.evaluation.summary import Figures
 from ecgdiff.evaluation.tables import ERRORS
 from ecgdiff.evaluation.tasks import TASKS
 
-__all__ = ["figure"]
+__all__ = ["COLORS", "figure", "heading"]
 
 # Okabe and Ito's colors, which color-blind readers can tell apart; black is the truth's.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -105,13 +105,18 @@ def _look(label: str, k: int, figures: Figures, count: int | None) -> _Look:
     return _Look(name, COLORS[k % len(COLORS)], *ROUNDS[k // len(COLORS) % len(ROUNDS)])
 
 
+def heading(text: str) -> Plot:
+    """A page's title at its top, clear of the legend however high the page is."""
+    return {"text": text, "yref": "container", "y": 1, "yanchor": "top", "pad": {"t": 20}}
+
+
 def _laid_out(rows: Sequence[Sequence[_Panel]]) -> Plot:
     """Gives each panel its axes, row below row; a name stands in the legend once."""
     title = "Errors and calibration; frames: the nominal value of each band"
     layout: Plot = {
         "height": HEIGHT * len(rows) + TOP,
         "barmode": "group",
-        "title": {"text": title, "yref": "container", "y": 1, "yanchor": "top", "pad": {"t": 20}},
+        "title": heading(title),
         "margin": {"t": TOP},
         "legend": {"orientation": "h", "y": 1, "yanchor": "bottom"},
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from ecgdiff.data.statements import CONDITIONS
 from ecgdiff.evaluation.estimates import Estimate
-from ecgdiff.evaluation.figures import COLORS
+from ecgdiff.evaluation.figures import COLORS, heading
 from ecgdiff.evaluation.readings import Figures
 
 __all__ = ["figure"]
@@ -39,14 +39,10 @@ def figure(found: Mapping[str, Figures]) -> Plot:
     layout: Plot = {
         "height": 200 + len(found) * rows * 68,
         "margin": {"t": 110},
-        "title": {
-            "text": "What a classifier reads; 95 % bootstrap intervals over patients; arrows: "
-            f"less than {LEFT:g}",
-            "yref": "container",
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 20},
-        },
+        "title": heading(
+            "What a classifier reads; 95 % bootstrap intervals over patients; arrows: "
+            f"less than {LEFT:g}"
+        ),
         "legend": {"orientation": "h", "x": COLUMNS[0][0], "y": 1, "yanchor": "bottom"},
     }
     for row, (task, methods) in enumerate(found.items()):

@@ -125,8 +125,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
     shapes = args.morphology or None  # None leaves the fingerprints of other rows as they are
     settings = Settings(args.draws, args.seed, args.noise, __version__, name, shapes, spectra=True)
     listed = cases(data, chosen)
-    lose = any(not t.masks(listed[0], args.seed)[0].any(axis=1).all() for t in tasks)
-    samplers = _samplers(args, lose)
+    samplers = _samplers(args, [task.masks(listed[0], args.seed)[0] for task in tasks])
     methods = _methods(args, data, tasks, samplers)
     header = {
         "commands": [_command(args)],
@@ -289,8 +288,8 @@ def _reader(args: argparse.Namespace) -> tuple[Reader | None, str | None]:
     return classifier, f"{classifier.name} {classifier.config['sha256']}"
 
 
-def _samplers(args: argparse.Namespace, lose: bool) -> list[SamplerMethod]:
-    """The samplers asked for, each with its prior, for tasks that lose whole leads or none."""
+def _samplers(args: argparse.Namespace, masks: Sequence[NDArray[np.bool_]]) -> list[SamplerMethod]:
+    """The samplers asked for, each with its prior, which may be shown what the tasks measure."""
     methods, priors = [], dict[str, Prior]()
     for text in dict.fromkeys(args.sampler):
         try:
@@ -302,8 +301,9 @@ def _samplers(args: argparse.Namespace, lose: bool) -> list[SamplerMethod]:
         if name not in priors:
             priors[name] = _prior(name, args.precision, args.device)
         prior = priors[name]
-        if lose and isinstance(sampler, Conditional):
-            prior.check_lost_leads()
+        if isinstance(sampler, Conditional):
+            for mask in masks:
+                prior.check_shown(mask)
         # One folder, and one table, may hold the rows of a sampler with several priors.
         label = text if prior.name == usual else f"{text}, prior {prior.name}"
         model = str(prior.config["sha256"])
